@@ -1,0 +1,92 @@
+"""The states a thing may be in, and the legal moves of a day; the schema's CHECKs and docs/reference/states.md must agree."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DayState(StrEnum):
+    PENDING = "pending"
+    TRANSFERRING = "transferring"
+    TRANSFER_FAILED = "transfer_failed"
+    READY_TO_PROCESS = "ready_to_process"
+    PROCESSING = "processing"
+    PROCESSING_FAILED = "processing_failed"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    HELD = "held"
+
+
+class ShardState(StrEnum):
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RecordingState(StrEnum):
+    PROVISIONAL = "provisional"
+    TRANSCRIBED = "transcribed"
+    NO_SPEECH = "no_speech"
+    QUARANTINED = "quarantined"
+
+
+class PartState(StrEnum):
+    PROVISIONAL = "provisional"
+    SEALED = "sealed"
+    DISCARDED = "discarded"
+
+
+class TransferState(StrEnum):
+    INTENT = "intent"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    NEEDS_LOGIN = "needs_login"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobState(StrEnum):
+    INTENT = "intent"
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    UNKNOWN = "unknown"
+
+
+class Finding(StrEnum):
+    """What is known of one file that a slot should have."""
+
+    EXPECTED = "expected"
+    LISTED = "listed"
+    ARRIVED = "arrived"
+    ABSENT_AT_SOURCE = "absent_at_source"
+    LISTED_BUT_MISSING = "listed_but_missing"
+    EMPTY = "empty"
+
+
+S = DayState
+MOVES: dict[DayState, frozenset[DayState]] = {
+    S.PENDING: frozenset({S.TRANSFERRING, S.READY_TO_PROCESS, S.HELD}),
+    S.TRANSFERRING: frozenset({S.READY_TO_PROCESS, S.TRANSFER_FAILED, S.HELD}),
+    S.TRANSFER_FAILED: frozenset({S.PENDING, S.HELD}),
+    S.READY_TO_PROCESS: frozenset({S.PROCESSING, S.TRANSFERRING, S.HELD}),
+    S.PROCESSING: frozenset({S.COMPLETED, S.COMPLETED_WITH_ERRORS, S.PROCESSING_FAILED, S.READY_TO_PROCESS, S.HELD}),
+    S.PROCESSING_FAILED: frozenset({S.PENDING, S.READY_TO_PROCESS, S.HELD}),
+    # A listing that grows after the end (a new revision) or a retry of its failed shards reopens a finished day.
+    S.COMPLETED: frozenset({S.READY_TO_PROCESS, S.HELD}),
+    S.COMPLETED_WITH_ERRORS: frozenset({S.READY_TO_PROCESS, S.HELD}),
+    # A released day goes back to the state it was held in.
+    S.HELD: frozenset(set(S) - {S.HELD}),
+}
+FINISHED = frozenset({S.COMPLETED, S.COMPLETED_WITH_ERRORS})
+OPEN = frozenset({S.READY_TO_PROCESS, S.PROCESSING})
+del S
+
+
+def sources_of(target: DayState) -> list[str]:
+    """The states from which a day may go to `target`, for a compare-and-set."""
+    return sorted(state.value for state, targets in MOVES.items() if target in targets)

@@ -1,0 +1,1 @@
+"""Synthetic speech, and a synthetic day made of it."""

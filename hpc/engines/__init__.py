@@ -1,0 +1,1 @@
+"""Speech to text: each engine runs in a child process of the worker."""

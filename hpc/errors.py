@@ -1,0 +1,73 @@
+"""The pipeline's branches of the error tree that db/errors.py begins, and the classes a recording can be quarantined under.
+
+TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
+  EngineLost                ArchiveDamaged                ModelMissing
+  Interrupted               QuarantinedRecordings         ModelChanged
+                            UnknownDay                    UnknownName
+                            SourceMissing                 BadSetting
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from db.errors import BadData, NeedsConfiguration, TryAgain
+
+
+class FailureClass(StrEnum):
+    """Why one recording has no transcript. One bad recording never costs its neighbours anything."""
+
+    EMPTY = "empty"  # no bytes, or no samples
+    NOT_AUDIO = "not_audio"  # the content is a web page, a playlist, a program, an image …
+    UNDECODABLE = "undecodable"  # the decoder gives up
+    TRUNCATED = "truncated"  # decodes, but stops before its own header or container says
+    NO_AUDIO_STREAM = "no_audio_stream"
+    OVER_DURATION = "over_duration"
+    RESOURCE_LIMIT = "resource_limit"  # the decoder's memory limit, or an absurd header
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODER_CRASH = "decoder_crash"
+    MEMBER_TOO_LARGE = "member_too_large"
+    DUPLICATE_MEMBER = "duplicate_member"  # a second member of the same name in one archive
+    NOT_A_FILE = "not_a_file"  # a link, device or fifo in the archive
+    ENGINE_ERROR = "engine_error"
+    ENGINE_CRASH = "engine_crash"
+
+
+class EngineLost(TryAgain):
+    """The engine's process ended again and again before it took any work."""
+
+
+class Interrupted(TryAgain):
+    """Stopped on request; what was finished is kept, run the same command again."""
+
+
+class ArchiveDamaged(BadData):
+    """The archive is damaged; nothing of it becomes visible."""
+
+
+class QuarantinedRecordings(BadData):
+    """Some recordings could not be transcribed; `dayscribe show` names them."""
+
+
+class UnknownDay(BadData):
+    """The ledger has no such day."""
+
+
+class SourceMissing(BadData):
+    """The source has nothing for this day."""
+
+
+class ModelMissing(NeedsConfiguration):
+    """A model is not on this machine."""
+
+
+class ModelChanged(NeedsConfiguration):
+    """A model's files are not the ones that were locked."""
+
+
+class UnknownName(NeedsConfiguration):
+    """No such engine, source or site."""
+
+
+class BadSetting(NeedsConfiguration):
+    """A setting is missing, misspelt or wrong."""

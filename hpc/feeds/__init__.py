@@ -1,0 +1,1 @@
+"""Where the next shard of a worker comes from."""

@@ -1,0 +1,142 @@
+"""The words this pipeline speaks: plain frozen values, no behaviour beyond a property, no imports of ours but errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc.errors import FailureClass
+
+SAMPLE_RATE = 16_000  # Hz; what Whisper hears, mono
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as its source lists it."""
+
+    path: str  # relative to the source's root, "/" between folders
+    size: int  # bytes
+    sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What a worker leases: one archive, or a group of loose files."""
+
+    id: int
+    site: str
+    date: date
+    name: str  # the archive's file name; data, never used to build a path of ours
+    files: tuple[Path, ...]  # one archive, or the loose files in order
+    slot: str | None = None  # "HH_MM"
+    loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One audio file of a shard. Identity is (shard_id, ordinal); everything else is data from outside."""
+
+    shard_id: int
+    ordinal: int  # position among the shard's recordings, from 0
+    name: bytes  # the member's name as the archive has it
+    size: int  # bytes
+    sha256: bytes  # of the file's bytes, 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A recording with its encoded bytes, as read from the archive."""
+
+    recording: Recording
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a recording has no transcript."""
+
+    kind: FailureClass
+    reason: str  # one sentence, safe to show
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The statement that a shard was read to its end."""
+
+    shard_id: int
+    sha256: bytes  # of the archive's compressed bytes (for loose files: of their hashes in order), 32 bytes
+    size: int  # bytes read
+    recordings: int  # ordinals 0 … recordings - 1 exist
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A decoded recording."""
+
+    recording: Recording
+    pcm: NDArray[np.int16]  # shape (samples,), 16 kHz mono
+    flags: tuple[str, ...] = ()  # what the decoder noticed: "decode_warnings", "multichannel", …
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.pcm) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its time; start, end and score are None where the aligner found no place for it."""
+
+    text: str
+    start: float | None  # seconds
+    end: float | None
+    score: float | None  # 0 … 1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of timed text, as WhisperX gives it."""
+
+    text: str
+    start: float  # seconds
+    end: float
+    words: tuple[Word, ...] = ()
+    avg_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What an engine says of one recording. No segments means that no speech was found, and nothing else."""
+
+    language: str | None  # ISO 639-1; None when there is no speech to judge by
+    segments: tuple[Segment, ...]
+    language_probability: float | None = None
+    flags: tuple[str, ...] = ()  # "unaligned", …
+
+    @property
+    def text(self) -> str:
+        return " ".join(stripped for segment in self.segments if (stripped := segment.text.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of one recording's way: a transcript or a failure, never both, never neither."""
+
+    recording: Recording
+    outcome: Transcript | Failure
+    duration: float | None = None  # seconds of audio; None when it could not be decoded
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A receipt. `key` digests only what changes the output; `receipt` says everything."""
+
+    key: bytes  # 16 bytes
+    receipt: Mapping[str, Any] = field(default_factory=dict)

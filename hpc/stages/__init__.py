@@ -1,0 +1,1 @@
+"""The steps between a leased shard and its recorded results."""
