@@ -12,17 +12,15 @@ from typing import NoReturn
 
 KNOWN: frozenset[str] = frozenset(
     {
-        "days.listed", "days.settled",
+        "days.listed",
         "claim.before", "claim.committed",
-        "renew.before", "renew.committed",
+        "renew.committed",
         "unpack.opened", "unpack.member", "unpack.ended",
         "decode.sent", "decode.received",
         "engine.sent", "engine.received",
         "publish.opened", "publish.half", "publish.written", "publish.fsynced", "publish.renamed", "publish.dirsynced",
-        "record.before", "record.intx", "record.committed",
-        "seal.before", "seal.intx", "seal.committed",
-        "settle.before", "settle.intx", "settle.committed",
-        "fail.before", "fail.intx", "fail.committed",
+        "record.before", "record.intx", "seal.intx", "settle.intx", "record.committed",
+        "fail.intx", "fail.committed",
         "export.half", "export.renamed",
         "migrate.intx", "migrate.committed",
         "demo.archive_half", "demo.archive_renamed",

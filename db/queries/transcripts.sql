@@ -1,0 +1,51 @@
+-- name: search
+-- Current transcripts that match, newest day first. Materialised, so that the planner uses the text index and not the key.
+WITH hit AS MATERIALIZED (
+    SELECT t.id, t.recording_id, t.language, t.text FROM transcripts t
+    WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
+        AND (%(only_language)s::text IS NULL OR t.language = %(only_language)s)
+)
+SELECT i.name AS site, d.date, s.slot, s.name AS shard, r.id AS recording_id, r.meta_id, hit.language, r.seconds,
+    ts_headline(dayscribe.text_config(%(language)s), hit.text, websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s),
+        'StartSel=<<, StopSel=>>, MaxFragments=2, MaxWords=20, MinWords=8') AS excerpt
+FROM hit JOIN recordings r ON r.id = hit.recording_id AND r.current_id = hit.id
+JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
+ORDER BY d.date DESC, r.id LIMIT %(limit)s;
+
+-- name: denominator
+-- What a search has looked through, and what it could not.
+SELECT count(*) FILTER (WHERE r.state = 'transcribed') AS transcribed, count(*) FILTER (WHERE r.state = 'no_speech') AS no_speech,
+    count(*) FILTER (WHERE r.state = 'quarantined') AS quarantined, count(*) FILTER (WHERE r.state = 'provisional') AS unsealed
+FROM recordings r JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s);
+
+-- name: open_days
+SELECT i.name AS site, d.date, d.state FROM days d JOIN sites i ON i.id = d.site_id
+WHERE d.state NOT IN ('completed', 'completed_with_errors') AND (%(site)s::text IS NULL OR i.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
+ORDER BY d.date, i.name LIMIT 50;
+
+-- name: recordings
+-- The recordings of a day that the world may see (sealed shards), in the order of the day, one page after a key.
+SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.state, r.seconds, r.flags, r.sha256,
+    r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+    t.flags AS transcript_flags, u.receipt, u.key AS run_key
+FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
+WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
+    AND r.id > %(after)s
+ORDER BY r.id LIMIT %(limit)s;
+
+-- name: find
+-- Recordings by their id of the ledger or their name's stem; unsealed ones are named, without their words.
+SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
+    r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+    t.flags AS transcript_flags, u.receipt, u.key AS run_key
+FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
+WHERE (r.meta_id = %(meta_id)s OR r.id = %(id)s) AND (%(site)s::text IS NULL OR i.name = %(site)s)
+    AND (%(date)s::date IS NULL OR d.date = %(date)s)
+ORDER BY r.id LIMIT 100;
