@@ -69,7 +69,7 @@ def _pattern(pattern: str, advice: str) -> AfterValidator:
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Text = Annotated[str | None, BeforeValidator(_empty_is_none)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0.001, le=0.999)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -114,12 +114,10 @@ class EngineSettings(Section):
     task: Literal["transcribe", "translate"] = Field(
         default="transcribe", description="Keep the language, or turn it into English."
     )
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=16, description="Chunks that the model sees at once."
     )
-    device: Annotated[str, _pattern(r"auto|cpu|cuda(:\d+)?", "say auto, cpu, cuda or cuda:N")] = Field(
-        default="auto", description="auto, cpu, cuda or cuda:N."
-    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
     compute_type: Literal[
         "default",
         "auto",
@@ -131,7 +129,7 @@ class EngineSettings(Section):
         "float16",
         "bfloat16",
         "float32",
-    ] = Field(default="default", description="The model's arithmetic; default: float16 on a GPU, float32 on a CPU.")
+    ] = Field(default="default", description="The model's arithmetic; default: float16 on a GPU, int8 on a CPU.")
     beam_size: Annotated[int, Field(ge=1, le=100)] = Field(default=5, description="Width of the search.")
     vad_method: Literal["pyannote", "silero"] = Field(default="pyannote", description="What finds the speech.")
     vad_onset: Share = Field(default=0.5, description="Speech begins above this probability.")

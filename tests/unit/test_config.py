@@ -154,11 +154,11 @@ def test_the_names_that_are_no_settings_are_let_through(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("engine.vad_onset=1.5", "engine.vad_onset (command line): Input should be less than 1"),
+        ("engine.vad_onset=1.5", "engine.vad_onset (command line): Input should be less than or equal to 0.999"),
         ("engine.beam_size=many", "engine.beam_size (command line): Input should be a valid integer"),
         ("engine.task=summarise", "engine.task (command line): Input should be 'transcribe' or 'translate'"),
         ("engine.language=German", "engine.language (command line): say auto, or a language code such as de"),
-        ("engine.device=tpu", "engine.device (command line): say auto, cpu, cuda or cuda:N"),
+        ("engine.device=tpu", "engine.device (command line): Input should be 'auto', 'cpu' or 'cuda'"),
         ("engine.chunk_size=31", "engine.chunk_size (command line): Input should be less than or equal to 30"),
         ("worker.leases=0", "worker.leases (command line): Input should be greater than or equal to 1"),
         ("serve.port=70000", "serve.port (command line): Input should be less than or equal to 65535"),
