@@ -1,0 +1,92 @@
+"""The fake that is part of the product: no model, and made-up text that depends on the recording alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+from hpc.engine_options import EngineOptions
+from hpc.errors import FailureClass, ModelMissing
+from hpc.model import Audio, Failure, Segment, Transcript, Word
+
+_WORDS = (
+    "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch", "maple",
+    "north", "ocean", "pearl", "quarry", "river", "stone", "tidal", "umbra", "vale", "willow", "xenon", "yarrow",
+)  # fmt: skip
+
+
+class EchoEngine:
+    """Says the same of the same recording, on every machine and in any company.
+
+    `options.trouble` makes it misbehave, for tests of whoever lives with an engine:
+    raise:NAME (at this recording), error:NAME (the whole call), crash:NAME (SIGABRT), kill:NAME (SIGKILL, as the
+    kernel does when memory is short), hang:NAME, crowd:N (SIGABRT for more than N recordings at once), short:NAME
+    (an answer is missing), slow:SECONDS (for each recording), start:crash, start:hang, start:missing, start:error.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._language = "en" if options.language == "auto" else options.language
+        self._trouble = [entry.partition(":")[::2] for entry in options.trouble]
+        for kind, detail in self._trouble:
+            if kind == "start":
+                _START[detail]()
+
+    def transcribe(self, batch: Sequence[Audio]) -> Sequence[Transcript | Failure]:
+        for kind, detail in self._trouble:
+            if kind == "crowd" and len(batch) > int(detail):
+                _abort()
+        answers = [self._one(audio) for audio in batch]
+        missing = {os.fsencode(detail) for kind, detail in self._trouble if kind == "short"}
+        return answers[1:] if any(audio.recording.name in missing for audio in batch) else answers
+
+    def _one(self, audio: Audio) -> Transcript | Failure:
+        for kind, detail in self._trouble:
+            if kind == "slow":
+                time.sleep(float(detail))
+            elif kind in _ACTS and audio.recording.name == os.fsencode(detail):
+                _ACTS[kind]()
+            elif kind == "raise" and audio.recording.name == os.fsencode(detail):
+                return Failure(FailureClass.ENGINE_ERROR, "The echo engine was told to fail here.")
+        return echo(audio, self._language)
+
+
+def echo(audio: Audio, language: str = "en") -> Transcript | Failure:
+    """About two words a second, drawn by the recording's hash; zeros are silence."""
+    if not len(audio.pcm):
+        return Failure(FailureClass.EMPTY, "The recording has no samples.")
+    if not audio.pcm.any():
+        return Transcript(language=None, segments=())
+    seed, seconds = audio.recording.sha256 or b"\0", audio.duration
+    count = max(1, min(60, round(2 * seconds)))
+    texts = [_WORDS[(seed[at % len(seed)] + 7 * at) % len(_WORDS)] for at in range(count)]
+    times = [round(seconds * at / count, 3) for at in range(count)] + [seconds]
+    words = tuple(Word(text, start, end, 1.0) for text, start, end in zip(texts, times[:-1], times[1:], strict=True))
+    segment = Segment(" " + " ".join(texts), 0.0, seconds, words, avg_logprob=0.0)
+    return Transcript(language=language, segments=(segment,), language_probability=1.0)
+
+
+def _abort() -> None:
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang() -> None:
+    while True:
+        signal.pause()
+
+
+def _error() -> None:
+    raise RuntimeError("The echo engine was told to fail.")
+
+
+def _missing() -> None:
+    raise ModelMissing("The echo engine was told that its model is missing.")
+
+
+_ACTS: dict[str, Callable[[], None]] = {"crash": _abort, "kill": _kill, "hang": _hang, "error": _error}
+_START: dict[str, Callable[[], None]] = {"crash": _abort, "hang": _hang, "missing": _missing, "error": _error}

@@ -1,0 +1,284 @@
+"""The engine's child process may crash, hang or be killed: that costs its batch a second try and nobody else anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpc.engine_options import EngineOptions
+from hpc.engines.echo import echo
+from hpc.errors import EngineLost, FailureClass, ModelMissing, UnknownName
+from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Seal, Transcript
+from hpc.stages.transcribe import EngineProcess, transcribe
+
+ECHO = "hpc.engines.echo:EchoEngine"
+
+
+def clip(ordinal: int, *, shard: int = 1, seconds: float = 2.0) -> Audio:
+    name = f"{shard}-{ordinal}.mp3".encode()
+    noise = np.random.default_rng(ordinal).integers(-9000, 9000, int(seconds * SAMPLE_RATE), dtype=np.int16)
+    return Audio(Recording(shard, ordinal, name, 100, hashlib.sha256(name).digest()), noise, flags=("multichannel",))
+
+
+def engine(*trouble: str, hang_seconds: float = 30.0, start_seconds: float = 60.0) -> EngineProcess:
+    return EngineProcess(ECHO, EngineOptions(trouble=trouble), hang_seconds=hang_seconds, start_seconds=start_seconds)
+
+
+def expected(batch: Sequence[Audio]) -> list[Result]:
+    """What the echo engine says of each recording, asked here."""
+    return [Result(audio.recording, echo(audio), audio.duration, audio.flags) for audio in batch]
+
+
+def kinds(results: Sequence[Result]) -> list[FailureClass | None]:
+    return [result.outcome.kind if isinstance(result.outcome, Failure) else None for result in results]
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[EngineProcess]:
+    """An engine without troubles, shared by the tests that leave it well."""
+    with engine() as process:
+        yield process
+
+
+def test_a_batch_comes_back_in_order_whole_and_exact(sound: EngineProcess) -> None:
+    batch = [clip(ordinal, shard=ordinal % 3, seconds=ordinal / 2) for ordinal in range(12)]
+    sound.submit(batch)
+    assert sound.collect() == expected(batch)
+
+
+def test_an_hour_of_audio_in_one_batch_arrives_sample_for_sample(sound: EngineProcess) -> None:
+    batch = [clip(ordinal, seconds=600.0) for ordinal in range(6)]
+    sound.submit(batch)
+    assert sound.collect() == expected(batch)
+
+
+def test_nothing_in_flight_collects_to_nothing_and_two_batches_at_once_are_refused(sound: EngineProcess) -> None:
+    assert sound.collect() == []
+    sound.submit([])
+    assert sound.collect() == []
+    sound.submit([clip(0)])
+    with pytest.raises(RuntimeError, match="already in flight"):
+        sound.submit([clip(1)])
+    assert sound.collect() == expected([clip(0)])
+
+
+@pytest.mark.parametrize("how", ["crash", "kill"])
+def test_a_recording_that_ends_the_engine_is_quarantined_alone(how: str) -> None:
+    batch = [clip(ordinal) for ordinal in range(5)]
+    with engine(f"{how}:1-2.mp3") as process:
+        process.submit(batch)
+        results = process.collect()
+        assert kinds(results) == [None, None, FailureClass.ENGINE_CRASH, None, None]
+        good = [0, 1, 3, 4]
+        assert [results[at] for at in good] == expected([batch[at] for at in good])
+        assert isinstance(results[2].outcome, Failure)
+        assert ("SIGABRT" if how == "crash" else "SIGKILL") in results[2].outcome.reason
+        process.submit([clip(7)])
+        assert process.collect() == expected([clip(7)])
+
+
+def test_a_recording_that_hangs_the_engine_is_quarantined_alone() -> None:
+    batch = [clip(ordinal) for ordinal in range(3)]
+    with engine("hang:1-1.mp3", hang_seconds=1.5) as process:
+        process.submit(batch)
+        results = process.collect()
+    assert kinds(results) == [None, FailureClass.ENGINE_CRASH, None]
+    assert isinstance(results[1].outcome, Failure)
+    assert "no answer within 1.5 s" in results[1].outcome.reason
+
+
+def test_a_batch_too_large_for_the_engine_is_done_one_by_one_without_a_single_failure() -> None:
+    batch = [clip(ordinal) for ordinal in range(4)]
+    with engine("crowd:1") as process:
+        process.submit(batch)
+        assert process.collect() == expected(batch)
+
+
+def test_an_engine_that_raises_or_answers_too_little_costs_only_the_recording_to_blame() -> None:
+    batch = [clip(ordinal) for ordinal in range(5)]
+    with engine("error:1-0.mp3", "short:1-3.mp3") as process:
+        process.submit([clip(9)])
+        process.collect()
+        process.submit(batch)
+        results = process.collect()
+    assert kinds(results) == [FailureClass.ENGINE_ERROR, None, None, FailureClass.ENGINE_ERROR, None]
+    assert isinstance(results[3].outcome, Failure)
+    assert "0 answers for 1 recordings" in results[3].outcome.reason
+
+
+def test_a_child_killed_while_idle_or_at_work_is_replaced(sound: EngineProcess) -> None:
+    assert sound.pid
+    os.kill(sound.pid, signal.SIGKILL)
+    sound.submit([clip(1)])
+    assert sound.collect() == expected([clip(1)])
+    sound.submit([clip(2, seconds=60.0)])
+    assert sound.pid
+    os.kill(sound.pid, signal.SIGKILL)
+    assert sound.collect() == expected([clip(2, seconds=60.0)])
+
+
+def test_a_stopped_child_blocks_neither_handing_over_nor_waiting() -> None:
+    batch = [clip(ordinal, seconds=300.0) for ordinal in range(4)]
+    with engine(hang_seconds=2.0) as process:
+        assert process.pid
+        os.kill(process.pid, signal.SIGSTOP)
+        process.submit(batch)
+        assert process.collect() == expected(batch)
+
+
+def test_the_child_ignores_the_interrupts_and_warnings_that_are_meant_for_the_worker(sound: EngineProcess) -> None:
+    before = sound.pid
+    assert before
+    os.kill(before, signal.SIGINT)
+    os.kill(before, signal.SIGTERM)
+    sound.submit([clip(3)])
+    assert sound.collect() == expected([clip(3)])
+    assert sound.pid == before
+
+
+def test_a_missing_model_is_reported_as_itself() -> None:
+    with pytest.raises(ModelMissing, match="told that its model is missing"):
+        engine("start:missing").start()
+
+
+def test_an_unknown_engine_is_named() -> None:
+    for target in ("hpc.engines.nothing:Engine", "hpc.engines.echo:Nothing", "echo"):
+        with pytest.raises(UnknownName, match=f"There is no engine '{target}'"):
+            EngineProcess(target, EngineOptions(), hang_seconds=5).start()
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [("crash", "SIGABRT"), ("error", "RuntimeError"), ("hang", "within")])
+def test_an_engine_that_never_starts_is_lost_and_asks_for_another_try(trouble: str, reason: str) -> None:
+    with pytest.raises(EngineLost, match=f"ended 3 times before it took any work.*{reason}") as caught:
+        engine(f"start:{trouble}", start_seconds=1.5 if trouble == "hang" else 60.0).start()
+    assert caught.value.exit_code == 75
+
+
+def test_an_engine_that_never_answered_blames_the_machine_and_quarantines_nobody() -> None:
+    batch = [clip(ordinal) for ordinal in range(5)]
+    with engine("crowd:0") as process:
+        process.submit(batch)
+        with pytest.raises(EngineLost, match="never answered"):
+            process.collect()
+
+
+def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            from hpc.engine_options import EngineOptions
+            from hpc.stages.transcribe import EngineProcess
+            if __name__ == "__main__":
+                engine = EngineProcess("{ECHO}", EngineOptions(), hang_seconds=9)
+                engine.start()
+                print(engine.pid, flush=True)
+                input()
+            """
+        )
+    )
+    with subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        child = int(worker.stdout.readline())
+        worker.kill()
+    deadline = time.monotonic() + 20
+    while _runs(child):
+        assert time.monotonic() < deadline, "the child outlived its worker"
+        time.sleep(0.01)
+
+
+def test_a_worker_that_forgets_to_close_its_engine_still_ends(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            from hpc.engine_options import EngineOptions
+            from hpc.stages.transcribe import EngineProcess
+            if __name__ == "__main__":
+                engine = EngineProcess("{ECHO}", EngineOptions(), hang_seconds=9)
+                engine.start()
+            """
+        )
+    )
+    assert subprocess.run([sys.executable, script], timeout=60, check=False).returncode == 0
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is more than a name waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_starting_an_engine_loads_no_torch() -> None:
+    code = (
+        "import sys, hpc.stages.transcribe, hpc.stages.engine_child, hpc.engines.echo, hpc.models, hpc.receipt; "
+        "print(sorted({'torch', 'whisperx', 'ctranslate2', 'faster_whisper', 'transformers'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def seal(shard: int, recordings: int) -> Seal:
+    return Seal(shard, b"\1" * 32, 1000, recordings)
+
+
+def test_a_stream_across_shards_gives_every_result_once_and_each_seal_after_its_own(sound: EngineProcess) -> None:
+    quarantined = Result(Recording(1, 99, b"bad.mp3", 1, b"\2" * 32), Failure(FailureClass.NOT_AUDIO, "a web page"))
+    first = [clip(ordinal, shard=1) for ordinal in range(5)]
+    second = [clip(ordinal, shard=2) for ordinal in range(4)]
+    stream = [*first[:2], quarantined, *first[2:], seal(1, 6), *second, seal(2, 4), seal(3, 0)]
+    out = list(transcribe(iter(stream), sound, batch_recordings=3, batch_seconds=60.0))
+    results = [item for item in out if isinstance(item, Result)]
+    assert sorted(results, key=lambda r: (r.recording.shard_id, r.recording.ordinal)) == [
+        *expected(first), quarantined, *expected(second)
+    ]  # fmt: skip
+    for shard in (1, 2):
+        sealed_at = out.index(next(s for s in out if isinstance(s, Seal) and s.shard_id == shard))
+        assert all(r.recording.shard_id != shard for r in out[sealed_at:] if isinstance(r, Result))
+    assert [item.shard_id for item in out if isinstance(item, Seal)] == [1, 3, 2]
+
+
+def test_at_most_two_batches_are_taken_from_the_stream_ahead_of_the_results(sound: EngineProcess) -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[Audio]:
+        for ordinal in range(40):
+            taken.append(ordinal)
+            yield clip(ordinal, seconds=0.1)
+
+    done = 0
+    for _ in transcribe(source(), sound, batch_recordings=4, batch_seconds=60.0):
+        done += 1
+        assert len(taken) <= done + 2 * 4
+    assert done == 40
+
+
+def test_the_engine_works_while_the_next_batch_is_gathered() -> None:
+    with engine("slow:0.1") as process:
+        in_flight_when_read: list[bool] = []
+
+        def source() -> Iterator[Audio]:
+            for ordinal in range(8):
+                in_flight_when_read.append(process.busy)
+                yield clip(ordinal, seconds=0.1)
+
+        assert len(list(transcribe(source(), process, batch_recordings=2, batch_seconds=60.0))) == 8
+        assert in_flight_when_read == [False, False, True, True, True, True, True, True]
+
+
+def test_silence_is_a_transcript_without_a_language(sound: EngineProcess) -> None:
+    quiet = Audio(clip(0).recording, np.zeros(SAMPLE_RATE, np.int16))
+    sound.submit([quiet])
+    assert [result.outcome for result in sound.collect()] == [Transcript(language=None, segments=())]
