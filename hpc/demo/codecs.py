@@ -1,0 +1,54 @@
+"""Encodes synthetic speech in the formats that real clips come in."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal, NamedTuple, get_args
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc.errors import BadSetting
+from hpc.model import SAMPLE_RATE
+
+Codec = Literal["mp3", "opus", "wav", "m4a", "flac", "ogg"]
+
+
+class _Way(NamedTuple):
+    container: str
+    encoder: str
+    format: str
+    layout: str = "mono"
+    options: dict[str, str] = {}  # noqa: RUF012 - read only
+
+
+_WAYS: dict[str, _Way] = {
+    "mp3": _Way("mp3", "libmp3lame", "s16p"),
+    "opus": _Way("ogg", "libopus", "s16"),
+    "wav": _Way("wav", "pcm_s16le", "s16"),
+    "m4a": _Way("ipod", "aac", "fltp"),
+    "flac": _Way("flac", "flac", "s16"),
+    "ogg": _Way("ogg", "vorbis", "fltp", "stereo", {"strict": "experimental"}),  # this encoder speaks stereo only
+}
+
+
+def encode(pcm: NDArray[np.int16], *, codec: Codec, bitrate: int | None = None, rate: int | None = None) -> bytes:
+    """A whole audio file: bitrate in bits a second, rate in Hz of the file; both have a default for speech."""
+    if codec not in _WAYS:
+        raise BadSetting(f"No codec {codec!r}; choose one of {', '.join(get_args(Codec))}.")
+    way = _WAYS[codec]
+    rate = rate or (48_000 if codec == "opus" else SAMPLE_RATE)
+    out = io.BytesIO()
+    # bitexact: no program version, no random stream serial, so that the same samples give the same bytes
+    with av.open(out, "w", format=way.container, options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream(way.encoder, rate=rate, layout=way.layout, format=way.format, options=way.options)
+        assert isinstance(stream, av.AudioStream)
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        if bitrate is not None:
+            stream.bit_rate = bitrate
+        frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
