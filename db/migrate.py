@@ -141,8 +141,8 @@ def _refuse_strangers(steps: list[_Step], known: dict[int, Migration]) -> None:
     for version, migration in known.items():
         if ours[version].sha256 != migration.sha256:
             raise SchemaMismatch(
-                f"Migration {version:04}_{migration.name} was edited after {migration.applied:%Y-%m-%d}, when it was applied:"
-                " restore the file, and put the change into a new migration."
+                f"Migration {version:04}_{migration.name} was edited after it was applied"
+                f" ({migration.applied:%Y-%m-%d}): restore the file, and put the change into a new migration."
             )
 
 
