@@ -64,7 +64,7 @@ def get(connection: Connection, site: str, on: date) -> Day:
     """The day; NoSuchDay with the command that adds it."""
     row = connection.execute(SQL["get"], {"site": site, "date": on}).fetchone()
     if row is None:
-        raise NoSuchDay(f"{site} has no {on} in the ledger; add it: dayscribe days add --site {site} --from {on} --to {on}")
+        raise NoSuchDay(f"{site} has no {on} in the ledger; add it: dayscribe days add {on} --site {site}")
     return _day(row)
 
 
@@ -144,9 +144,14 @@ def release(connection: Connection, day: Day, *, actor: str) -> None:
 
 
 @translated()
-def listed(connection: Connection, day_id: int, *, staged: str, revision: int, slots: Sequence[SlotFinding]) -> None:
-    """Write what a listing shows: where the day's files are and what each slot has."""
+def listed(connection: Connection, day_id: int, *, staged: str, revision: int) -> None:
+    """Note where the day's files are, and its revision."""
     connection.execute(SQL["listed"], {"id": day_id, "staged": staged, "revision": revision})
+
+
+@translated()
+def put_slots(connection: Connection, day_id: int, *, revision: int, slots: Sequence[SlotFinding]) -> None:
+    """Write what a listing shows of each slot; findings that did not change keep their revision."""
     columns = {name: [getattr(slot, name) for slot in slots] for name in SlotFinding.__slots__}
     connection.execute(SQL["put_slots"], {"day_id": day_id, "revision": revision} | columns)
 

@@ -15,6 +15,7 @@ SQL = load("events.sql")
 @translated()
 def add(
     connection: Connection,
+    /,
     what: str,
     *,
     actor: str,

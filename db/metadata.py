@@ -19,7 +19,7 @@ COLUMNS = (
 
 @translated()
 def put(connection: Connection, day_id: int, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Take rows of (meta_id, *COLUMNS) into the day, the newest collected of each meta_id; returns how many it has now."""
+    """Take rows of (meta_id, *COLUMNS), the newest collected of each meta_id; returns how many the day has now."""
     with connection.transaction():
         connection.execute(SQL["stage"])
         with connection.cursor() as cursor, cursor.copy(SQL["copy"]) as copy:

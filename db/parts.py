@@ -1,4 +1,4 @@
-"""Parts: recording one makes its results known; the part that carries the seal makes them current and settles the shard."""
+"""Parts: recording one makes its results known; the one with the seal makes them current and settles the shard."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _put(connection: Connection, part: Part, recordings: int) -> tuple[int, int]
         return int(row["id"]), int(row["run_id"])
     known = connection.execute(SQL["get_part"], {"name": part.name}).fetchone()
     if known is None or known["sha256"] != part.sha256:
-        raise PartConflict(f"part {part.name} is recorded with other bytes; the file was changed after it was published")
+        raise PartConflict(f"part {part.name} is recorded with other bytes; the file was changed since")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Shards: claimed under a fencing epoch, renewed, failed, given back. Every statement that closes one checks the epoch."""
+"""Shards: claimed under a fencing epoch, renewed, failed, given back; what closes one checks the epoch."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def next_lapse(connection: Connection, day_id: int | None = None) -> float | Non
 
 
 @translated()
-def fail(connection: Connection, shard_id: int, epoch: int, *, failure: tuple[str, str], actor: str, discard: bool) -> None:
+def fail(
+    connection: Connection, shard_id: int, epoch: int, *, failure: tuple[str, str], actor: str, discard: bool
+) -> None:
     """Fail the shard for good (class, reason) and close its day if it was the last; LeaseLost under another epoch.
 
     `discard` throws away its provisional results: the archive is damaged, so nothing of it may become visible."""

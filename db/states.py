@@ -1,4 +1,4 @@
-"""The states a thing may be in, and the legal moves of a day; the schema's CHECKs and docs/reference/states.md must agree."""
+"""The states a thing may be in, and the legal moves of a day; the schema and docs/reference/states.md agree."""
 
 from __future__ import annotations
 

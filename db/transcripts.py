@@ -39,7 +39,7 @@ class Found:
 def search(
     connection: Connection, query: str, *, scope: Scope, language: str = "en", only: str | None = None, limit: int = 20
 ) -> Found:
-    """Full text search over the current transcripts, websearch syntax; `language` is the query's own, `only` the text's."""
+    """Search the current transcripts, websearch syntax; `language` is the query's own, `only` the text's."""
     clean = query.replace("\0", " ")
     values = scope.values() | {"query": clean, "language": language, "only_language": only, "limit": limit}
     hits = connection.execute(SQL["search"], values).fetchall()
@@ -67,7 +67,9 @@ def page(
     return [_open(row) for row in connection.execute(SQL["recordings"], values)]
 
 
-def of_day(connection: Connection, day_id: int, *, state: str | None = None, size: int = 500) -> Iterator[dict[str, Any]]:
+def of_day(
+    connection: Connection, day_id: int, *, state: str | None = None, size: int = 500
+) -> Iterator[dict[str, Any]]:
     """All visible recordings of a day, page by page, so that memory stays flat."""
     after = 0
     while rows := page(connection, day_id, state=state, after=after, limit=size):

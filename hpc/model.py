@@ -76,6 +76,14 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsealed:
+    """The reading of a shard ended without a seal: it is damaged, could not be read now, or a stop was asked for."""
+
+    shard_id: int
+    error: Exception | None  # None: stopped on request, nothing is wrong with it
+
+
+@dataclass(frozen=True, slots=True)
 class Audio:
     """A decoded recording."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from typing import Protocol
 
@@ -17,22 +17,36 @@ class Source(Protocol):
 
 
 class Lease(Protocol):
-    """A shard held by this worker under a fencing epoch. Each closing verb may be called once and raises LeaseLost
-    when another worker has taken the shard over."""
+    """A shard held by this worker under a fencing epoch. A closing verb may be called once; it raises LeaseLost when
+    another worker has taken the shard over. A shard that is read to its end is settled by its last part, not here."""
 
-    shard: Shard
-    epoch: int
-    known: Mapping[int, bytes]  # ordinal → sha256 of recordings whose outcome is already recorded
+    @property
+    def shard(self) -> Shard: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def known(self) -> Mapping[int, bytes]:
+        """Ordinal → sha256 of the recordings whose outcome is already recorded."""
 
-    def settle(self) -> None: ...
-    def fail(self, failure: Exception) -> None: ...
-    def release(self) -> None: ...
+    def fail(self, error: Exception) -> None:
+        """The shard cannot be done, or not now: the error's branch of the tree decides."""
+
+    def release(self) -> None:
+        """Give it back in good order, after a stop on request."""
+
+    def forget(self) -> None:
+        """It is settled, or somebody else's: renew it no longer."""
 
 
 class Feed(Protocol):
     """Where work comes from: the ledger, an array index, a queue. An empty answer means nothing to do now."""
 
     def claim(self, count: int) -> Sequence[Lease]: ...
+    def lost(self) -> Set[int]:
+        """Ids of the shards that somebody else has taken over."""
+
+    def progress(self) -> None:
+        """Work is moving: leases go on being renewed only while this is said."""
 
 
 class Engine(Protocol):

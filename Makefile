@@ -1,0 +1,46 @@
+# dayscribe's commands. `make` alone prints this help; `make demo` and `make test` need nothing but git, make and python3.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format lock system clean
+
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH
+BIN := $(VIRTUAL_ENV)/bin
+READY := $(VIRTUAL_ENV)/.ready
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Make a synthetic day and transcribe it, for real, on this machine
+	@$(BIN)/dayscribe --set home="$(CURDIR)/.demo" demo
+
+test: $(READY) ## Run all checks and all tests
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest
+
+check: $(READY) ## Lint, type-check, and hold the house's contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck -x $$(git ls-files '*.sh') .ci/run
+	$(BIN)/shfmt -d -i 4 -ci $$(git ls-files '*.sh') .ci/run
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/shfmt -w -i 4 -ci $$(git ls-files '*.sh') .ci/run
+
+lock: $(READY) ## Write requirements/*.lock anew
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev --all-extras pyproject.toml -o requirements/dev.lock
+
+clean: ## Stop the demo's database and remove what make made
+	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo" db stop || true; fi
+	rm -rf .demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh "$(VIRTUAL_ENV)"
+	@touch $@

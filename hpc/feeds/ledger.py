@@ -1,0 +1,101 @@
+"""Shards leased from the ledger: the feed of a worker that can reach the database."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from db import shards
+from db.errors import BadData, NeedsConfiguration
+from db.session import Session, patiently
+from hpc.errors import ArchiveDamaged
+from hpc.feeds.renewer import Renewer
+from hpc.model import Shard
+from hpc.ports import Lease
+
+RETRY_AFTER = timedelta(seconds=30)  # before a shard that failed for a passing reason is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLease:
+    """One shard under its epoch."""
+
+    leased: shards.Leased
+    feed: LedgerFeed
+
+    @property
+    def shard(self) -> Shard:
+        held = self.leased
+        files = tuple(Path(held.staged) / os.fsdecode(path) for path in held.paths)
+        return Shard(held.id, held.site, held.date, held.name, files, held.slot, held.loose)
+
+    @property
+    def epoch(self) -> int:
+        return self.leased.epoch
+
+    @property
+    def known(self) -> Mapping[int, bytes]:
+        return self.leased.known
+
+    def fail(self, error: Exception) -> None:
+        """Bad data ends the shard (a damaged archive takes its provisional results with it); anything else waits."""
+        self.forget()
+        where, actor = (self.leased.id, self.leased.epoch), self.feed.owner
+        failure = (_kind(error), str(error))
+        if isinstance(error, BadData | NeedsConfiguration):
+            discard = isinstance(error, ArchiveDamaged)
+            self.feed.session(shards.fail, *where, failure=failure, actor=actor, discard=discard)
+        else:
+            self.feed.session(shards.put_back, *where, failure=failure, wait=RETRY_AFTER, actor=actor)
+
+    def release(self) -> None:
+        self.forget()
+        self.feed.session(shards.release, self.leased.id, self.leased.epoch)
+
+    def forget(self) -> None:
+        self.feed.renewer.drop(self.leased.id)
+
+
+class LedgerFeed:
+    """Claims shards of open days, oldest first; of one day only when `day_id` is given."""
+
+    def __init__(
+        self,
+        session: Session,
+        renewer: Renewer,
+        *,
+        lease: timedelta,
+        patience: float,
+        stop: Callable[[], bool],
+        day_id: int | None = None,
+    ) -> None:
+        self.session, self.renewer, self.lease, self.day_id = session, renewer, lease, day_id
+        self.patience, self.stop = patience, stop
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    def claim(self, count: int) -> Sequence[Lease]:
+        """Lease up to `count` shards; an absent ledger is waited for."""
+
+        def claim() -> list[shards.Leased]:
+            return self.session(shards.claim, owner=self.owner, count=count, lease=self.lease, day_id=self.day_id)
+
+        leased = patiently(claim, seconds=self.patience, stop=self.stop)
+        for shard in leased:
+            self.renewer.hold(shard.id, shard.epoch)
+        return [LedgerLease(shard, self) for shard in leased]
+
+    def lost(self) -> Set[int]:
+        return self.renewer.lost()
+
+    def progress(self) -> None:
+        self.renewer.progress()
+
+
+def _kind(error: Exception) -> str:
+    """The error's class name in the ledger's spelling: ArchiveDamaged → archive_damaged."""
+    name = type(error).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,0 +1,78 @@
+"""From parts to the ledger: the one way by which results become rows, for the worker and for whoever comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from db import formats, parts
+from db.connect import Connection
+from db.names import stem
+from hpc.model import Failure, Result
+from hpc.stages.publish import SUFFIX, PartFile, parts_in, read_part, segment_to_dict
+
+
+def ingest(connection: Connection, path: Path, *, actor: str) -> parts.Recorded:
+    """Record one part; twice changes nothing."""
+    part = read_part(path)
+    header = part.header
+    row = parts.Part(
+        name=path.name.removesuffix(SUFFIX),
+        shard_id=header.shard_id,
+        epoch=header.epoch,
+        sha256=part.sha256,
+        size=part.size,
+        run_key=bytes.fromhex(header.run_key),
+        receipt=header.receipt,
+        engine_seconds=header.engine_seconds,
+    )
+    return parts.record(connection, row, [_row(result) for result in part.results], _seal(part), actor=actor)
+
+
+def waiting(connection: Connection, folders: Iterable[Path]) -> Iterator[Path]:
+    """The published parts that the ledger has not recorded yet, folder by folder."""
+    for folder in folders:
+        by_name = {path.name.removesuffix(SUFFIX): path for path in parts_in(folder)}
+        for name in parts.unknown(connection, list(by_name)):
+            yield by_name[name]
+
+
+def _seal(part: PartFile) -> parts.SealRow | None:
+    return part.seal and parts.SealRow(part.seal.sha256, part.seal.size, part.seal.recordings)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    recording = result.recording
+    row: dict[str, Any] = {
+        "ordinal": recording.ordinal,
+        "meta_id": stem(recording.name),
+        "name": recording.name,
+        "size": recording.size,
+        "sha256": recording.sha256,
+        "seconds": result.duration,
+        "flags": list(result.flags),
+        "failure_class": None,
+        "failure_reason": None,
+    }
+    return row | (_failed(result.outcome) if isinstance(result.outcome, Failure) else _said(result))
+
+
+def _failed(failure: Failure) -> dict[str, Any]:
+    nothing = dict.fromkeys(("outcome", "language", "language_probability", "text", "words", "word_count"))
+    return nothing | {"transcript_flags": [], "failure_class": failure.kind.value, "failure_reason": failure.reason}
+
+
+def _said(result: Result) -> dict[str, Any]:
+    said = result.outcome
+    assert not isinstance(said, Failure)
+    text = said.text.replace("\0", "")
+    return {
+        "outcome": "speech" if text else "no_speech",
+        "language": said.language if text else None,
+        "language_probability": said.language_probability,
+        "text": text,
+        "words": formats.pack([segment_to_dict(segment) for segment in said.segments]),
+        "word_count": sum(len(segment.words) for segment in said.segments) or len(text.split()),
+        "transcript_flags": list(said.flags),
+    }

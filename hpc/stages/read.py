@@ -1,0 +1,40 @@
+"""From leased shards to their members: what is known already is skipped, what cannot be read ends without a seal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from db.errors import DayscribeError
+from hpc.errors import ArchiveDamaged
+from hpc.model import Member, Result, Seal, Unsealed
+from hpc.ports import Lease
+from hpc.stages.unpack import ArchiveLimits, unpack
+
+
+def read(
+    leases: Iterable[Lease], *, limits: ArchiveLimits, stop: Callable[[], bool], lost: Callable[[int], bool]
+) -> Iterator[Member | Result | Seal | Unsealed]:
+    """Stream the members of one shard after the other; each shard ends with a Seal or Unsealed, never with both."""
+    for lease in leases:
+        shard_id = lease.shard.id
+        try:
+            for item in unpack(lease.shard, limits=limits):
+                if stop() or lost(shard_id):
+                    yield Unsealed(shard_id, None)
+                    break
+                if isinstance(item, Seal) or not _known(lease, item):
+                    yield item
+        except (DayscribeError, OSError) as error:
+            yield Unsealed(shard_id, error)
+
+
+def _known(lease: Lease, item: Member | Result) -> bool:
+    """Whether the recording's outcome is recorded; other bytes at its ordinal mean that the archive was changed."""
+    recording = item.recording
+    before = lease.known.get(recording.ordinal)
+    if before is not None and before != recording.sha256:
+        raise ArchiveDamaged(
+            f"{lease.shard.name} was changed while it was being worked: recording {recording.ordinal} has other bytes"
+            " than an earlier reading found. Put the right archive back, then: dayscribe days retry"
+        )
+    return before is not None
