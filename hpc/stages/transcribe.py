@@ -6,18 +6,19 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.util import Finalize
 from typing import Self
 
 from db.faults import point
 from hpc.engine_options import EngineOptions
 from hpc.errors import EngineLost, FailureClass
-from hpc.model import Audio, Failure, Result, Seal, Transcript
+from hpc.model import Audio, Failure, Result, Seal, Transcript, Unsealed
 from hpc.stages import engine_child
 from hpc.stages.batching import BatchLimit, Load, fits, is_full
 
@@ -40,7 +41,7 @@ class EngineProcess:
     """An engine in a spawned child, one batch in flight.
 
     `target` is an import path such as "hpc.engines.echo:EchoEngine". `hang_seconds` is the time one batch may take,
-    `start_seconds` the time to load. The child dies with the thread that started it, so keep to one thread.
+    `start_seconds` the time to load. After `start`, use it from one thread.
     """
 
     def __init__(
@@ -49,6 +50,11 @@ class EngineProcess:
         self._target, self._options = target, options
         self._hang_seconds, self._start_seconds = hang_seconds, start_seconds
         self._desk = engine_child.Desk()
+        # The kernel ends the child with the thread that made it. This one lives as long as the worker does; any other,
+        # such as one that reads archives, may be gone before the day is done.
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dayscribe-engine")
+        self._start = threading.Lock()
+        self._started = False
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._batch: list[Audio] = []  # in flight
@@ -75,18 +81,11 @@ class EngineProcess:
         return bool(self._batch)
 
     def start(self) -> None:
-        """Load the engine and wait until it is ready; raise what it says if it refuses. Nothing to do if it runs."""
-        if self.pid:
-            return
-        reason = ""
-        for _ in range(_ATTEMPTS):
-            self._spawn()
-            try:
-                self._hear(self._start_seconds, since=time.monotonic())
-                return
-            except _Died as death:
-                reason = str(death)
-        raise EngineLost(f"The engine ended {_ATTEMPTS} times before it took any work. The last time: {reason}")
+        """Load the engine and wait until it is ready; raise what it says if it refuses. Done once, by any thread."""
+        with self._start:
+            if not self._started:
+                self._load()
+                self._started = True
 
     def submit(self, batch: Sequence[Audio]) -> None:
         """Give the engine a batch; `collect` waits for the answer. Only one batch may be in flight."""
@@ -131,7 +130,21 @@ class EngineProcess:
             except OSError:
                 pass  # it is gone already
         self._end()
+        self._keeper.shutdown()
         self._desk.close()
+
+    def _load(self) -> None:
+        if self.pid:
+            return
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            self._spawn()
+            try:
+                self._hear(self._start_seconds, since=time.monotonic())
+                return
+            except _Died as death:
+                reason = str(death)
+        raise EngineLost(f"The engine ended {_ATTEMPTS} times before it took any work. The last time: {reason}")
 
     def _alone(self, audio: Audio) -> Transcript | Failure:
         """One recording by itself: whatever goes wrong now is its own doing."""
@@ -145,7 +158,7 @@ class EngineProcess:
             return Failure(death.kind, f"The engine did not survive this recording: {death}")
 
     def _send(self, batch: Sequence[Audio]) -> None:
-        self.start()
+        self._load()
         assert self._connection
         size = self._desk.write(*engine_child.pack(batch))
         self._sent_at = time.monotonic()
@@ -164,11 +177,14 @@ class EngineProcess:
     def _hear(self, seconds: float, *, since: float) -> int:
         """The child's next word. Raise what it refused with, or _Died if it says nothing of use."""
         assert self._connection and self._process
-        wait([self._connection, self._process.sentinel], max(0.0, since + seconds - time.monotonic()))
+        sources: list[Connection | int] = [self._connection, self._process.sentinel]
+        # Asked twice, because after a stop (SIGSTOP, a suspended job) the time is up and the answer is there too.
+        ready = wait(sources, max(0.0, since + seconds - time.monotonic())) or wait(sources, 0.0)
+        if not ready:
+            raise self._death(f"no answer within {seconds:g} s")
+        if self._connection not in ready:
+            raise self._death()
         try:
-            # Asked again, because after a stop (SIGSTOP, a suspended job) the time is up and the answer is there too.
-            if not self._connection.poll():
-                raise self._death(f"no answer within {seconds:g} s" if self.pid else None)
             word, value = self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._death() from error
@@ -189,9 +205,7 @@ class EngineProcess:
             args=(theirs, self._desk, os.getpid(), self._target, self._options),
             name="dayscribe-engine",
         )
-        self._process.start()
-        # At the interpreter's end multiprocessing waits for its children; one that nobody closed must not hold it up.
-        self._last_rites = Finalize(self._process, self._process.kill, exitpriority=10)
+        self._keeper.submit(self._process.start).result()
         theirs.close()
         self._connection = ours
 
@@ -206,7 +220,6 @@ class EngineProcess:
 
     def _end(self) -> None:
         if self._process:
-            self._last_rites.cancel()
             self._process.kill()
             self._process.join()
             self._process.close()
@@ -226,16 +239,16 @@ def _manner(exit_code: int | None) -> str:
 
 
 def transcribe(
-    audios: Iterable[Audio | Result | Seal],
+    audios: Iterable[Audio | Result | Seal | Unsealed],
     engine: EngineProcess,
     *,
     batch_recordings: int,
     batch_seconds: float,
-) -> Iterator[Result | Seal]:
+) -> Iterator[Result | Seal | Unsealed]:
     """Turn audio into results, batch by batch across shards; what is a result already passes straight through.
 
-    The next batch is gathered while the engine works on this one, so at most two are in memory. A seal waits until
-    every audio of its shard that came before it has been yielded as a result.
+    The next batch is gathered while the engine works on this one, so at most two are in memory. A shard's end (Seal
+    or Unsealed) waits until every audio of the shard that came before it has been yielded as a result.
     """
     limit = BatchLimit(batch_recordings, batch_seconds)
     books = _Books()
@@ -245,8 +258,8 @@ def transcribe(
         if isinstance(item, Result):
             yield item
             continue
-        if isinstance(item, Seal):
-            yield from books.seal(item)
+        if isinstance(item, Seal | Unsealed):
+            yield from books.close(item)
             continue
         if not fits(load, item.duration, limit):
             yield from _hand_over(engine, batch, books)
@@ -261,7 +274,7 @@ def transcribe(
     yield from books.note(engine.collect())
 
 
-def _hand_over(engine: EngineProcess, batch: list[Audio], books: _Books) -> Iterator[Result | Seal]:
+def _hand_over(engine: EngineProcess, batch: list[Audio], books: _Books) -> Iterator[Result | Seal | Unsealed]:
     """Take the last batch's results, and set the engine to work again before anyone looks at them."""
     results = engine.collect()
     engine.submit(batch)
@@ -269,28 +282,28 @@ def _hand_over(engine: EngineProcess, batch: list[Audio], books: _Books) -> Iter
 
 
 class _Books:
-    """How many recordings of each shard are still with the engine, and the seals that wait for them."""
+    """How many recordings of each shard are still with the engine, and the shard ends that wait for them."""
 
     def __init__(self) -> None:
         self._pending: Counter[int] = Counter()
-        self._seals: list[Seal] = []
+        self._ends: list[Seal | Unsealed] = []
 
     def expect(self, audio: Audio) -> None:
         self._pending[audio.recording.shard_id] += 1
 
-    def seal(self, seal: Seal) -> Iterator[Seal]:
-        self._seals.append(seal)
+    def close(self, end: Seal | Unsealed) -> Iterator[Seal | Unsealed]:
+        self._ends.append(end)
         yield from self._released()
 
-    def note(self, results: Iterable[Result]) -> Iterator[Result | Seal]:
+    def note(self, results: Iterable[Result]) -> Iterator[Result | Seal | Unsealed]:
         for result in results:
             self._pending[result.recording.shard_id] -= 1
             yield result
             yield from self._released()
 
-    def _released(self) -> Iterator[Seal]:
-        free = [seal for seal in self._seals if self._pending[seal.shard_id] <= 0]
-        self._seals = [seal for seal in self._seals if self._pending[seal.shard_id] > 0]
-        for seal in free:
-            del self._pending[seal.shard_id]
-            yield seal
+    def _released(self) -> Iterator[Seal | Unsealed]:
+        free = [end for end in self._ends if self._pending[end.shard_id] <= 0]
+        self._ends = [end for end in self._ends if self._pending[end.shard_id] > 0]
+        for end in free:
+            del self._pending[end.shard_id]
+            yield end

@@ -1,4 +1,4 @@
-"""The engine's child process may crash, hang or be killed: that costs its batch a second try and nobody else anything."""
+"""The engine's child process may crash, hang or be killed: its batch is tried again, and nobody else pays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import echo
 from hpc.errors import EngineLost, FailureClass, ModelMissing, UnknownName
-from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Seal, Transcript
+from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Seal, Transcript, Unsealed
 from hpc.stages.transcribe import EngineProcess, transcribe
 
 ECHO = "hpc.engines.echo:EchoEngine"
@@ -276,6 +277,24 @@ def test_the_engine_works_while_the_next_batch_is_gathered() -> None:
 
         assert len(list(transcribe(source(), process, batch_recordings=2, batch_seconds=60.0))) == 8
         assert in_flight_when_read == [False, False, True, True, True, True, True, True]
+
+
+def test_a_shard_whose_reading_ended_without_a_seal_ends_after_its_last_result(sound: EngineProcess) -> None:
+    end = Unsealed(1, None)
+    out = list(transcribe([clip(0), clip(1), end], sound, batch_recordings=8, batch_seconds=60.0))
+    assert out == [*expected([clip(0), clip(1)]), end]
+
+
+def test_the_engine_outlives_the_thread_that_started_it() -> None:
+    process = engine()
+    starter = threading.Thread(target=process.start)
+    starter.start()
+    starter.join()
+    before = process.pid
+    process.submit([clip(0)])
+    assert process.collect() == expected([clip(0)])
+    assert process.pid == before
+    process.close()
 
 
 def test_silence_is_a_transcript_without_a_language(sound: EngineProcess) -> None:
