@@ -23,9 +23,6 @@ CREATE TABLE IF NOT EXISTS dayscribe.schema_migrations (
 -- name: applied
 SELECT version, name, sha256, applied, took_ms FROM dayscribe.schema_migrations ORDER BY version;
 
--- name: newest
-SELECT coalesce(max(version), 0) AS version FROM dayscribe.schema_migrations;
-
 -- name: record
 INSERT INTO dayscribe.schema_migrations (version, name, sha256, took_ms)
 VALUES (%(version)s, %(name)s, %(sha256)s, %(took_ms)s);

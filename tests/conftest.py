@@ -1,0 +1,82 @@
+"""What every test may ask for: a PostgreSQL of this run's own, and a fresh ledger in it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from db.connect import Connection, connect
+from db.embedded import EmbeddedPostgres
+from db.migrate import initialise
+from db.roles import Roles
+
+# These become other users of the system, as only root can; the rest of the suite runs as root and as anybody else.
+collect_ignore = [] if os.geteuid() == 0 else ["integration/test_embedded_as_root.py"]
+
+_TEMPLATE = "ledger_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """One server for the whole run, with whatever programs this machine has (Debian's before the carried ones)."""
+    folder = Path(tempfile.mkdtemp(prefix="dayscribe-test-"))
+    server = EmbeddedPostgres(folder, durable=False)
+    server.start()
+    home = server.describe().data.parent
+    yield server
+    server.stop()
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def roles() -> Roles:
+    return Roles.prefixed("dayscribe")
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres, roles: Roles) -> str:
+    """A migrated ledger that is only ever copied."""
+    _execute(postgres, "CREATE DATABASE {}", _TEMPLATE)
+    with connect(make_conninfo(postgres.start(), dbname=_TEMPLATE)) as connection:
+        initialise(connection, roles)
+    return _TEMPLATE
+
+
+@pytest.fixture
+def dsn(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A migrated, empty ledger for this test alone; the login is the server's superuser."""
+    name = f"ledger_{next(_numbers)}"
+    _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+    yield make_conninfo(postgres.start(), dbname=name)
+    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def empty_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database with nothing in it."""
+    name = f"empty_{next(_numbers)}"
+    _execute(postgres, "CREATE DATABASE {}", name)
+    yield make_conninfo(postgres.start(), dbname=name)
+    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def ledger(dsn: str) -> Iterator[Connection]:
+    with connect(dsn) as connection:
+        yield connection
+
+
+def _execute(server: EmbeddedPostgres, statement: str, *names: str) -> None:
+    with psycopg.connect(server.start(), autocommit=True) as connection:
+        connection.execute(SQL(statement).format(*map(Identifier, names)))
