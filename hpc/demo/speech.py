@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import itertools
 import random
-import threading
+import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import av
@@ -103,27 +105,34 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 _AUDIO_OUTPUT_SYNCHRONOUS, _PHONEME_EVENTS, _CHARS_UTF8 = 2, 1, 1
 _RATE, _PITCH, _PITCH_RANGE, _WORD_GAP = 1, 3, 4, 7
 _LIST_TERMINATED, _PHONEME = 0, 7
-_turn = threading.Lock()  # the library has one state a process
 
 
 @cache
-def _library() -> tuple[Any, int]:
-    """Load and initialise espeak-ng once; return it with its sample rate."""
+def _library_path() -> str:
+    """Where the loader finds espeak-ng."""
     try:
-        library = ctypes.CDLL("libespeak-ng.so.1")
+        ctypes.CDLL("libespeak-ng.so.1")
     except OSError as error:
         raise SynthesiserMissing from error
-    rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
-    if rate <= 0:
-        raise SynthesiserMissing("espeak-ng has no voice data: install the Debian package `espeak-ng-data`.")
-    return library, int(rate)
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    return next(line.split(maxsplit=5)[5] for line in mapped if "libespeak-ng.so" in line)
+
+
+def _private_library() -> ctypes.CDLL:
+    """Load a copy of espeak-ng of our own: its state (flutter, gain) lasts from one utterance to the next."""
+    with tempfile.TemporaryDirectory() as folder:  # a library loaded again from one path would be the same library
+        return ctypes.CDLL(shutil.copy(_library_path(), folder))
 
 
 class Speaker:
-    """Says words with espeak-ng."""
+    """Says words with espeak-ng; a new speaker given the same calls in the same order gives the same samples."""
 
     def __init__(self) -> None:
-        self._library, self._rate = _library()
+        self._library = _private_library()
+        self._rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
+        if self._rate <= 0:
+            raise SynthesiserMissing("espeak-ng has no voices: install the Debian package `espeak-ng-data`.")
+        self._c = ctypes.CDLL(None)
 
     def say(
         self, text: str, *, voice: str, rate: int = 150, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0
@@ -142,15 +151,15 @@ class Speaker:
             return 0
 
         callback = _SynthCallback(collect)
-        with _turn:
-            self._library.espeak_SetSynthCallback(callback)
-            if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-                raise BadSetting(f"espeak-ng has no voice {voice!r}; `espeak-ng --voices` lists them.")
-            for parameter, value in settings:
-                self._library.espeak_SetParameter(parameter, value, 0)
-            encoded = text.encode() + b"\0"
-            self._library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _CHARS_UTF8, None, None)
-            self._library.espeak_Synchronize()
+        self._library.espeak_SetSynthCallback(callback)
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise BadSetting(f"espeak-ng has no voice {voice!r}; `espeak-ng --voices` lists them.")
+        for parameter, value in settings:
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._c.srand(1)  # breath noise comes from rand()
+        encoded = text.encode() + b"\0"
+        self._library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _CHARS_UTF8, None, None)
+        self._library.espeak_Synchronize()
         pcm = np.concatenate([*blocks, np.zeros(0, np.int16)])
         words = _words(text, starts, len(pcm) / self._rate)
         return Utterance(resample(pcm, self._rate, SAMPLE_RATE), words)
