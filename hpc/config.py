@@ -241,7 +241,7 @@ def load(config: Path | None = None, assignments: Sequence[str] = ()) -> Setting
     on_line = dict(_assignment(text) for text in assignments)
     in_environment = {_dotted(name): name for name in os.environ if name.upper().startswith(PREFIX)}
     problems = [
-        *_unknown(on_line, where="the command line"),
+        *_unknown(on_line, where="--set"),
         *_unknown(_leaves(in_file), where=str(file)),
         *_unknown_variables(in_environment.values()),
     ]
