@@ -1,0 +1,96 @@
+"""What `run`, `work` and `demo` share: a worker in this process, with a progress bar and a stop on signals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from db import days, shards
+from db.errors import BadData, LedgerAway
+from db.session import Session, patiently
+from hpc.cli.display import Progress
+from hpc.cli.options import App
+from hpc.cli.stopping import stop_on_signal
+from hpc.errors import Interrupted
+from hpc.stages.record import Recorder, Tally
+
+WAIT_STEP = 0.5  # seconds between looks at somebody else's lease
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a worker did, and how long it took."""
+
+    tally: Tally
+    seconds: float
+
+
+def work_until_done(app: App, session: Session, *, why: str, day: days.Day | None) -> Worked:
+    """Work shards (of one day, or of any) until none is open; Interrupted after a stop on request."""
+    began = time.monotonic()
+    label = f"{day.site} {day.date}" if day else "working"
+    total = None if day is None else session(days.tally, day.id)["open_shards"]
+    with (
+        stop_on_signal(app.display.say) as stop,
+        app.display.progress(label, total=total, unit="shards") as bar,
+    ):
+        from hpc import wiring
+        from hpc.pipeline import work
+
+        with wiring.worker(app.settings, session, why=why, stop=stop, day_id=day and day.id) as tools:
+            while True:
+                tally = work(tools, stop=stop, notice=lambda tally: _tell(bar, tally))
+                if stop() or not _wait(app, session, bar, day, stop):
+                    break
+            _record_the_rest(app, tools.recorder, stop)
+        if stop():
+            raise Interrupted
+    return Worked(tally, time.monotonic() - began)
+
+
+def _record_the_rest(app: App, recorder: Recorder, stop: Callable[[], bool]) -> None:
+    try:
+        patiently(recorder.flush, seconds=app.settings.worker.database_wait_seconds, stop=stop)
+    except LedgerAway as error:
+        raise LedgerAway(
+            f"{error} {recorder.waiting} parts are safe under {app.settings.results_folder}; when it is back: "
+            "dayscribe ingest"
+        ) from error
+
+
+def _wait(app: App, session: Session, bar: Progress, day: days.Day | None, stop: Callable[[], bool]) -> bool:
+    """Wait for a shard of the day that another worker holds, or that waits for its retry; False when none is open."""
+    told = False
+    while day is not None and not stop():
+        if session(days.by_id, day.id).state == "held":
+            app.display.say(f"{day.site} {day.date} is held: nothing of it is worked until `dayscribe days release`")
+            return False
+        seconds = session(shards.next_lapse, day.id)
+        if seconds is None:
+            return False
+        if seconds <= 0:
+            return True
+        if not told:
+            app.display.say(f"an open shard is another worker's, or waits for its retry: up to {seconds:.0f} s")
+            told = True
+        bar.update(note="waiting")
+        time.sleep(min(seconds, WAIT_STEP))
+    return False
+
+
+def _tell(bar: Progress, tally: Tally) -> None:
+    done = tally.transcribed + tally.no_speech + tally.quarantined
+    bar.update(done=tally.shards + tally.failed_shards, note=f"{done} recordings, {tally.quarantined} quarantined")
+
+
+def quarantined(tally: dict[str, object]) -> BadData | None:
+    """The error that says, in the exit code, that a day ended with exceptions."""
+    from hpc.errors import QuarantinedRecordings
+
+    if tally["quarantined"] or tally["failed_shards"]:
+        return QuarantinedRecordings(
+            f"{tally['quarantined']} recordings quarantined and {tally['failed_shards']} shards failed; "
+            "see `dayscribe days show`"
+        )
+    return None
