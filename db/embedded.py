@@ -267,12 +267,7 @@ def _forget(place: Place) -> None:
     """Clean up after a dead server. PostgreSQL itself is fooled by a zombie and by an id that was given out again."""
     if _is_postmaster(place):
         return  # somebody started it by hand: pg_ctl will say so
-    if (settings := place.data / _OURS).exists():
-        match = re.search(r"^unix_socket_directories = '(.*)'$", settings.read_text(encoding="utf-8"), re.MULTILINE)
-        if match and Path(match[1]).name.startswith(("socket-", "dayscribe-socket-")):
-            shutil.rmtree(match[1], ignore_errors=True)
-    for left in place.home.glob("socket-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    places.remove_sockets(place)
     (place.data / "postmaster.pid").unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 ELSEWHERE = Path("/var/lib/dayscribe")
 """Root's own folders are closed to the server's user: what it must reach lies here instead."""
 
+SHORT = Path("/tmp")  # noqa: S108 - only for fresh 0700 folders, where a socket's path must be short
 POINTER = "elsewhere"
 NETWORK = frozenset(
     {
@@ -172,10 +173,20 @@ def socket_folder(place: Place) -> Path:
     if re.fullmatch(r"/[A-Za-z0-9/._+@ -]{1,85}", str(folder)):
         folder.mkdir(mode=0o700)
     else:
-        folder = Path(tempfile.mkdtemp(prefix="dayscribe-socket-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix=_socket_prefix(place), dir=SHORT))
     if place.account:
         os.chown(folder, place.account.uid, place.account.gid)
     return folder
+
+
+def remove_sockets(place: Place) -> None:
+    """Of a dead server; the folder's own, so that a copy of it never removes those of the original."""
+    for left in (*place.home.glob("socket-*"), *SHORT.glob(f"{_socket_prefix(place)}*")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _socket_prefix(place: Place) -> str:
+    return f"dayscribe-{_digest(place.home)}-"
 
 
 def _for_root(root: Path) -> Place:

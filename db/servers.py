@@ -41,7 +41,7 @@ class Programs:
 def find(major: int | None = None, data: Path | None = None) -> Programs:
     """The programs for a new data folder, or of just the major version that made `data`."""
     found: list[Programs] = []
-    for programs in _installed():
+    for programs in installed():
         found.append(programs)
         if (major is None and programs.major >= OLDEST) or programs.major == major:
             return programs
@@ -58,7 +58,7 @@ def find(major: int | None = None, data: Path | None = None) -> Programs:
     )
 
 
-def _installed() -> Iterator[Programs]:
+def installed() -> Iterator[Programs]:
     """The folder a person named, the system's, the one on PATH, the carrier package's; the newest of each first."""
     if named := os.environ.get(SETTING):
         if not (programs := _look(Path(named))):
