@@ -27,8 +27,9 @@ from hpc.errors import BadSetting
 
 PREFIX = "DAYSCRIBE_"
 FILE_NAME = "dayscribe.toml"
-# Names that begin like settings but are none: the file's own place, and what tests use to arm fault points.
-RESERVED = frozenset({"DAYSCRIBE_CONFIG", "DAYSCRIBE_FAULT", "DAYSCRIBE_FAULTS_ARMED", "DAYSCRIBE_FAULT_LOG"})
+# Names that begin like settings but are none: the file's own place, where PostgreSQL's programs are (db/servers.py),
+# and what tests use to arm fault points.
+RESERVED = frozenset(PREFIX + name for name in ("CONFIG", "PG_BINDIR", "FAULT", "FAULTS_ARMED", "FAULT_LOG"))
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 

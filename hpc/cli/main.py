@@ -20,6 +20,8 @@ from hpc.printable import printable
 
 # Name → module under hpc.cli, in the order in which people meet them. Each module has one click command, `command`.
 COMMANDS = {
+    "run": "run",
+    "work": "work",
     "config": "config",
     "completion": "completion",
 }
