@@ -22,6 +22,7 @@ from hpc.printable import printable
 COMMANDS = {
     "run": "run",
     "work": "work",
+    "doctor": "doctor",
     "config": "config",
     "completion": "completion",
 }

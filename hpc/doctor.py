@@ -1,0 +1,233 @@
+"""What this machine has and lacks: each finding says what is there, what is wanted, and how to mend it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import site
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from db.errors import DayscribeError
+
+PYTHONS = ((3, 11), (3, 13))
+ROOM = 2 * 1024**3  # bytes: the ledger of a demo, and parts of some days
+FILES = 10_000  # inodes
+OURS = ("db", "hpc", "monitor")
+PACKAGES = ("av", "click", "flask", "gunicorn", "numpy", "psycopg", "pyarrow", "pydantic_settings", "rich")
+SPEECH_PACKAGES = ("whisperx", "torch", "faster_whisper", "ctranslate2", "transformers", "nltk")
+CUDA_WANTED = (12, 8)  # what CTranslate2 is built with; an older driver cannot compile its kernels for newer GPUs
+HOPPER = 9  # compute capability from which CTranslate2's wheels bring no machine code
+
+
+class Verdict(StrEnum):
+    """How bad a finding is; only `wanting` keeps dayscribe from working."""
+
+    OK = "ok"
+    ADVICE = "advice"
+    WANTING = "wanting"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    wanted: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is going to be used, in plain values."""
+
+    home: Path
+    results: Path
+    embedded: bool  # the ledger is our own server under home
+    speech: bool  # the engine needs the speech packages
+    device: str  # auto, cpu or cuda
+
+
+def examine(machine: Machine) -> Iterator[Finding]:
+    """Look at everything that needs no ledger and no model; changes nothing."""
+    yield python(sys.version_info[:2])
+    yield packages((*PACKAGES, *SPEECH_PACKAGES) if machine.speech else PACKAGES)
+    yield our_names(Path(__file__).parent.parent)
+    yield import_paths(os.environ, user_site=bool(site.ENABLE_USER_SITE))
+    yield permissions_of_new_files()
+    yield passwords(os.environ, Path.home())
+    yield folder("home", machine.home)
+    yield room("room in home", machine.home)
+    if not machine.results.is_relative_to(machine.home):
+        yield folder("results", machine.results)
+        yield room("room in results", machine.results)
+    if machine.embedded:
+        yield attempt("PostgreSQL programs", _server_programs, wanted="version 15 or newer, and home on a local disk")
+    if machine.speech:
+        yield graphics(machine.device, _cuda())
+    yield synthesiser()
+
+
+def attempt(what: str, look: Callable[[], str], *, wanted: str = "") -> Finding:
+    """What `look` says, or the sentence with which it failed."""
+    try:
+        return Finding(what, Verdict.OK, look(), wanted)
+    except DayscribeError as error:
+        return Finding(what, Verdict.WANTING, type(error).__name__, wanted, str(error))
+
+
+def python(version: tuple[int, int]) -> Finding:
+    lowest, highest = PYTHONS
+    wanted = f"{lowest[0]}.{lowest[1]} to {highest[0]}.{highest[1]}"
+    good = lowest <= version <= highest
+    mend = "" if good else "Run `make` with another python3, or install one of these."
+    return Finding("Python", _verdict(good), f"{version[0]}.{version[1]}", wanted, mend)
+
+
+def packages(names: tuple[str, ...]) -> Finding:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    found = f"{len(names) - len(missing)} of {len(names)}" + (f"; missing: {', '.join(missing)}" if missing else "")
+    mend = "Run `make` in the clone; it installs what requirements/ locks." if missing else ""
+    return Finding("packages", _verdict(not missing), found, "all", mend)
+
+
+def our_names(root: Path) -> Finding:
+    """`db`, `hpc` and `monitor` are plain names: another package or folder of that name must not be found first."""
+    strangers = {}
+    for name in OURS:
+        spec = importlib.util.find_spec(name)
+        places = {str(Path(place).resolve()) for place in (spec.submodule_search_locations or [])} if spec else set()
+        if places != {str((root / name).resolve())}:
+            strangers[name] = " and ".join(sorted(places)) or "nowhere"
+    found = ", ".join(f"{name} is {place}" for name, place in strangers.items()) or str(root)
+    mend = "Unset PYTHONPATH and call the `dayscribe` of the virtual environment." if strangers else ""
+    return Finding("db, hpc, monitor", _verdict(not strangers), found, "ours", mend)
+
+
+def import_paths(environment: Mapping[str, str], *, user_site: bool) -> Finding:
+    leaks = [name for name in ("PYTHONPATH", "PYTHONHOME") if environment.get(name)]
+    leaks += ["packages of the user's own"] if user_site else []
+    mend = "unset PYTHONPATH PYTHONHOME; export PYTHONNOUSERSITE=1" if leaks else ""
+    verdict = Verdict.ADVICE if leaks else Verdict.OK
+    return Finding("import path", verdict, ", ".join(leaks) or "clean", "nothing from outside the environment", mend)
+
+
+def permissions_of_new_files() -> Finding:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    good = bool(mask & 0o002)
+    mend = "" if good else "umask 027, in the shell's start-up file: others could write into the results."
+    return Finding("umask", Verdict.OK if good else Verdict.ADVICE, f"{mask:03o}", "closed to others' writing", mend)
+
+
+def passwords(environment: Mapping[str, str], person: Path) -> Finding:
+    """libpq ignores a passfile that others can read; an environment variable is seen in process dumps."""
+    if environment.get("PGPASSWORD"):
+        return Finding(
+            "database password", Verdict.ADVICE, "PGPASSWORD", "a passfile", "Move it to ~/.pgpass, mode 0600."
+        )
+    file = Path(environment.get("PGPASSFILE") or person / ".pgpass")
+    if file.is_file() and file.stat().st_mode & 0o077:
+        return Finding("database password", Verdict.WANTING, f"{file} is open", "mode 0600", f"chmod 600 {file}")
+    return Finding("database password", Verdict.OK, str(file) if file.is_file() else "none here", "mode 0600")
+
+
+def folder(what: str, path: Path) -> Finding:
+    nearest = _nearest(path)
+    good = os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir()
+    found = f"{path}{'' if nearest == path else ' (to be made)'}"
+    mend = "" if good else f"{nearest} cannot be written: choose another folder (`dayscribe config show`)."
+    return Finding(what, _verdict(good), found, "a folder we can write", mend)
+
+
+def room(what: str, path: Path) -> Finding:
+    disk = os.statvfs(_nearest(path))
+    free, files = disk.f_bavail * disk.f_frsize, disk.f_favail
+    endless = disk.f_files == 0  # btrfs, some network file systems: no fixed number
+    good = free >= ROOM and (endless or files >= FILES)
+    found = f"{free / 1024**3:.1f} GiB, {'any number of' if endless else f'{files:,}'} files"
+    mend = "" if good else "Make room, or choose another folder (`dayscribe config show`)."
+    return Finding(what, _verdict(good), found, f"{ROOM / 1024**3:.0f} GiB, {FILES:,} files", mend)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuda:
+    """What the NVIDIA driver says."""
+
+    version: tuple[int, int]
+    devices: tuple[tuple[str, int], ...]  # name, major compute capability
+
+
+def graphics(device: str, cuda: Cuda | None) -> Finding:
+    wanted = {"cpu": "nothing", "auto": "a GPU, or the CPU does it", "cuda": "a GPU"}[device]
+    if device == "cpu":
+        return Finding("GPU", Verdict.OK, "not used", wanted)
+    if cuda is None or not cuda.devices:
+        found = "no NVIDIA driver" if cuda is None else "a driver, and no GPU that we may use"
+        mend = "Ask the scheduler for a GPU (in a container: --nv), or set engine.device to cpu."
+        return (
+            Finding("GPU", Verdict.OK, found, wanted)
+            if device == "auto"
+            else Finding("GPU", Verdict.WANTING, found, wanted, mend)
+        )
+    names = ", ".join(sorted({name for name, _ in cuda.devices}))
+    found = f"{len(cuda.devices)} × {names}, CUDA {cuda.version[0]}.{cuda.version[1]}"
+    newest = max(capability for _, capability in cuda.devices)
+    least = CUDA_WANTED if newest >= HOPPER else (CUDA_WANTED[0], 0)
+    good = cuda.version >= least
+    mend = "" if good else "The driver is too old for the speech packages: ask the administrators for a newer one."
+    return Finding("GPU", _verdict(good), found, f"{wanted}; driver for CUDA {least[0]}.{least[1]}", mend)
+
+
+def synthesiser() -> Finding:
+    try:
+        ctypes.CDLL("libespeak-ng.so.1")
+    except OSError:
+        mend = "Only `dayscribe demo` needs it (Debian: apt install libespeak-ng1 espeak-ng-data)."
+        return Finding("espeak-ng", Verdict.ADVICE, "absent", "for the demo's speech", mend)
+    return Finding("espeak-ng", Verdict.OK, "present", "for the demo's speech")
+
+
+def _server_programs() -> str:
+    from db import servers
+
+    programs = servers.find()
+    return f"{programs.version} in {programs.folder}"
+
+
+def _cuda() -> Cuda | None:
+    """Asked of the driver itself: importing torch for this would take half a minute."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    number = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
+        return Cuda((0, 0), ())
+    version = divmod(number.value // 10, 100)
+    driver.cuDeviceGetCount(ctypes.byref(number))
+    devices = []
+    for index in range(number.value):
+        name, device, capability = ctypes.create_string_buffer(100), ctypes.c_int(), ctypes.c_int()
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        driver.cuDeviceGetName(name, len(name), device)
+        driver.cuDeviceGetAttribute(ctypes.byref(capability), 75, device)  # COMPUTE_CAPABILITY_MAJOR
+        devices.append((name.value.decode(errors="replace"), capability.value))
+    return Cuda(version, tuple(devices))
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _verdict(good: bool) -> Verdict:
+    return Verdict.OK if good else Verdict.WANTING
