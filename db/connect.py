@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from db.errors import LedgerAway, NeedsConfiguration, SchemaMismatch, TryAgain
+from db.errors import LedgerAway, NeedsConfiguration, SchemaMismatch
 from db.sql import load
 
 SQL = load("connect.sql")
@@ -142,7 +142,7 @@ def _ours(error: psycopg.Error, what: str) -> Exception | None:  # noqa: PLR0911
     if state.startswith(("28", "3D")) or state == "42501":
         return NeedsConfiguration(f"{name} refuses us: {said}")
     if state in ("55P03", "57014", "40001", "40P01"):
-        return TryAgain(f"{name} is busy: {said}")
+        return LedgerAway(f"{name} is busy: {said}")
     if state.startswith(("08", "53", "57P", "58")) or state == "25P03":
         return LedgerAway(f"{name} is away: {said}")
     return None

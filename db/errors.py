@@ -45,7 +45,7 @@ class NeedsConfiguration(DayscribeError):
 
 
 class LedgerAway(TryAgain):
-    """The ledger (PostgreSQL) cannot be reached."""
+    """The ledger (PostgreSQL) cannot be reached, or is too busy to answer."""
 
 
 class LeaseLost(TryAgain):

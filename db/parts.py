@@ -63,16 +63,17 @@ def record(
     Results are welcome from any epoch; sealing and settling only from the present one.
     """
     faults.point("record.before")
+    run_id = _run(connection, part)
     with connection.transaction():
         if seal:
             days.lock_of_shard(connection, part.shard_id)  # the day first, then the shard: one order for everyone
         shard = connection.execute(SQL["lock_shard"], {"id": part.shard_id}).fetchone()
         if shard is None:
             raise BadData(f"part {part.name} is of shard {part.shard_id}, which this ledger does not have")
-        ids = _put(connection, part, len(results))
-        if ids is None:
+        part_id = _put(connection, part, run_id, len(results))
+        if part_id is None:
             return Recorded(new=False, settled=False, stale=False)
-        _put_results(connection, part, ids, shard["day_id"], results)
+        _put_results(connection, part, (part_id, run_id), shard["day_id"], results)
         faults.point("record.intx")
         ours = shard["state"] == "leased" and shard["epoch"] == part.epoch
         if ours:
@@ -82,18 +83,24 @@ def record(
     return Recorded(new=True, settled=settled, stale=not ours)
 
 
-def _put(connection: Connection, part: Part, recordings: int) -> tuple[int, int] | None:
-    """The ids of the new part and its run, or None when it is recorded already with the same bytes."""
+def _run(connection: Connection, part: Part) -> int:
+    """The id of the part's receipt. Outside the transaction: nobody waits for a row that all workers share."""
     text = json.dumps(part.receipt, sort_keys=True, separators=(",", ":"))
-    run = connection.execute(
-        SQL["put_run"],
-        {"key": part.run_key, "digest": hashlib.sha256(text.encode()).digest(), "receipt": Jsonb(part.receipt)},
-    ).fetchone()
-    assert run is not None
+    digest = hashlib.sha256(text.encode()).digest()
+    row = connection.execute(SQL["get_run"], {"digest": digest}).fetchone()
+    if row is None:
+        connection.execute(SQL["put_run"], {"key": part.run_key, "digest": digest, "receipt": Jsonb(part.receipt)})
+        row = connection.execute(SQL["get_run"], {"digest": digest}).fetchone()
+    assert row is not None
+    return int(row["id"])
+
+
+def _put(connection: Connection, part: Part, run_id: int, recordings: int) -> int | None:
+    """The new part's id, or None when it is recorded already with the same bytes."""
     values = {name: getattr(part, name) for name in ("name", "shard_id", "epoch", "sha256", "size", "engine_seconds")}
-    row = connection.execute(SQL["put_part"], values | {"run_id": run["id"], "recordings": recordings}).fetchone()
+    row = connection.execute(SQL["put_part"], values | {"run_id": run_id, "recordings": recordings}).fetchone()
     if row is not None:
-        return int(row["id"]), int(row["run_id"])
+        return int(row["id"])
     known = connection.execute(SQL["get_part"], {"name": part.name}).fetchone()
     if known is None or known["sha256"] != part.sha256:
         raise PartConflict(f"part {part.name} is recorded with other bytes; the file was changed since")

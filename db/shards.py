@@ -77,11 +77,11 @@ def claim(
 ) -> list[Leased]:
     """Lease up to `count` shards, fresh or lapsed, oldest day first. Each claim raises the shard's epoch by one."""
     faults.point("claim.before")
-    _give_up_exhausted(connection, actor=owner)
-    with connection.transaction():
-        wanted = {"owner": owner, "count": count, "lease": lease, "day_id": day_id}
-        rows = connection.execute(SQL["claim"], wanted).fetchall()
-    # Outside the claim's transaction: it holds shards, and whoever settles takes the day first and the shard second.
+    wanted = {"owner": owner, "count": count, "lease": lease, "day_id": day_id}
+    rows = connection.execute(SQL["claim"], wanted).fetchall()
+    if len(rows) < count:
+        _give_up_exhausted(connection, actor=owner)
+    # Not in the claim's transaction: that holds shards, and whoever settles takes the day first and the shard second.
     for waiting in {row["day_id"] for row in rows if row["day_state"] == DayState.READY_TO_PROCESS}:
         days.move(connection, waiting, DayState.PROCESSING, actor=owner)
     faults.point("claim.committed")
@@ -89,7 +89,8 @@ def claim(
 
 
 def _leased(connection: Connection, row: dict[str, Any]) -> Leased:
-    known = {r["ordinal"]: r["sha256"] for r in connection.execute(SQL["known"], {"id": row["id"]})}
+    earlier: Iterable[Any] = connection.execute(SQL["known"], {"id": row["id"]}) if row["epoch"] > 1 else ()
+    known = {recording["ordinal"]: recording["sha256"] for recording in earlier}
     values = {name: row[name] for name in Leased.__slots__ if name not in ("known", "paths")}
     return Leased(**values, paths=tuple(row["paths"]), known=known)
 

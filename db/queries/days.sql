@@ -18,10 +18,11 @@ ORDER BY d.date, s.name LIMIT %(limit)s;
 
 -- name: lock
 -- The day's row is locked before anything of it is counted: two settlers cannot both see the other's shard as open.
-SELECT id, state FROM days WHERE id = %(id)s FOR UPDATE;
+-- NO KEY: whoever only inserts rows that refer to the day need not wait.
+SELECT id, state FROM days WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- name: lock_of_shard
-SELECT d.id, d.state FROM days d WHERE d.id = (SELECT day_id FROM shards WHERE id = %(shard_id)s) FOR UPDATE;
+SELECT d.id, d.state FROM days d WHERE d.id = (SELECT day_id FROM shards WHERE id = %(shard_id)s) FOR NO KEY UPDATE;
 
 -- name: move
 -- Compare-and-set: only from a state that may become the wanted one.

@@ -1,7 +1,9 @@
 -- name: put_run
 -- A run is its whole receipt: the same receipt twice is one row.
-INSERT INTO runs (key, digest, receipt) VALUES (%(key)s, %(digest)s, %(receipt)s)
-ON CONFLICT (digest) DO UPDATE SET digest = EXCLUDED.digest RETURNING id;
+INSERT INTO runs (key, digest, receipt) VALUES (%(key)s, %(digest)s, %(receipt)s) ON CONFLICT (digest) DO NOTHING;
+
+-- name: get_run
+SELECT id FROM runs WHERE digest = %(digest)s;
 
 -- name: put_part
 -- Nothing comes back when the part is recorded already.
@@ -9,13 +11,13 @@ INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, engi
 SELECT %(name)s, s.id, %(epoch)s, %(run_id)s, %(sha256)s, %(size)s, %(recordings)s, %(engine_seconds)s,
     CASE WHEN s.sealed IS NULL THEN 'provisional' ELSE 'sealed' END
 FROM shards s WHERE s.id = %(shard_id)s
-ON CONFLICT (name) DO NOTHING RETURNING id, run_id;
+ON CONFLICT (name) DO NOTHING RETURNING id;
 
 -- name: get_part
 SELECT id, sha256, state FROM parts WHERE name = %(name)s;
 
 -- name: lock_shard
-SELECT id, day_id, epoch, state, sealed FROM shards WHERE id = %(id)s FOR UPDATE;
+SELECT id, day_id, epoch, state, sealed FROM shards WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- name: put_result
 -- One recording with its outcome; the first for (shard, ordinal) wins, whoever brings it.

@@ -20,7 +20,7 @@ from hpc.cli.options import DAY, App, answering, site_option
 @click.option("--loose", is_flag=True, help="The folder holds loose audio files, not archives on a slot grid.")
 @click.option("--dry-run", is_flag=True, help="List the day, and say what would be done.")
 @answering
-def command(app: App, day: date, site: str | None, folder: Path | None, loose: bool, dry_run: bool) -> None:
+def command(app: App, /, day: date, *, site: str | None, folder: Path | None, loose: bool, dry_run: bool) -> None:
     """Transcribe one day on this machine.
 
     The day is listed at its source, what is not done yet is done, and a table says what came of it. With --folder the
