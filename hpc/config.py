@@ -29,7 +29,10 @@ PREFIX = "DAYSCRIBE_"
 FILE_NAME = "dayscribe.toml"
 # Names that begin like settings but are none: the file's own place, where PostgreSQL's programs are (db/servers.py),
 # and what tests use to arm fault points.
-RESERVED = frozenset(PREFIX + name for name in ("CONFIG", "PG_BINDIR", "FAULT", "FAULTS_ARMED", "FAULT_LOG"))
+RESERVED = frozenset(
+    PREFIX + name
+    for name in ("CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "FAULT", "FAULTS_ARMED", "FAULT_LOG")
+)
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 
