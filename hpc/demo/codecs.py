@@ -12,24 +12,27 @@ from numpy.typing import NDArray
 from hpc.errors import BadSetting
 from hpc.model import SAMPLE_RATE
 
-Codec = Literal["mp3", "opus", "wav", "m4a", "flac", "ogg"]
+Codec = Literal["mp3", "opus", "wav", "m4a", "flac", "ogg", "g711"]
 
 
 class _Way(NamedTuple):
     container: str
     encoder: str
     format: str
+    rate: int = SAMPLE_RATE  # Hz
     layout: str = "mono"
     options: dict[str, str] = {}  # noqa: RUF012 - read only
 
 
 _WAYS: dict[str, _Way] = {
     "mp3": _Way("mp3", "libmp3lame", "s16p"),
-    "opus": _Way("ogg", "libopus", "s16"),
+    "opus": _Way("ogg", "libopus", "s16", 48_000),
     "wav": _Way("wav", "pcm_s16le", "s16"),
     "m4a": _Way("ipod", "aac", "fltp"),
     "flac": _Way("flac", "flac", "s16"),
-    "ogg": _Way("ogg", "vorbis", "fltp", "stereo", {"strict": "experimental"}),  # this encoder speaks stereo only
+    # FFmpeg's Vorbis encoder speaks stereo only
+    "ogg": _Way("ogg", "vorbis", "fltp", layout="stereo", options={"strict": "experimental"}),
+    "g711": _Way("wav", "pcm_mulaw", "s16", 8_000),  # a telephone's
 }
 
 
@@ -38,11 +41,12 @@ def encode(pcm: NDArray[np.int16], *, codec: Codec, bitrate: int | None = None, 
     if codec not in _WAYS:
         raise BadSetting(f"No codec {codec!r}; choose one of {', '.join(get_args(Codec))}.")
     way = _WAYS[codec]
-    rate = rate or (48_000 if codec == "opus" else SAMPLE_RATE)
     out = io.BytesIO()
     # bitexact: no program version, no random stream serial, so that the same samples give the same bytes
     with av.open(out, "w", format=way.container, options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(way.encoder, rate=rate, layout=way.layout, format=way.format, options=way.options)
+        stream = container.add_stream(
+            way.encoder, rate=rate or way.rate, layout=way.layout, format=way.format, options=way.options
+        )
         assert isinstance(stream, av.AudioStream)
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         if bitrate is not None:
