@@ -123,7 +123,7 @@ def test_every_module_that_has_a_command_is_listed() -> None:
     ("error", "code", "said"),
     [
         (BadData("The archive is cut."), 65, "dayscribe: The archive is cut.\n"),
-        (LedgerAway(), 75, "dayscribe: The ledger (PostgreSQL) cannot be reached.\n"),
+        (LedgerAway(), 75, f"dayscribe: {LedgerAway.__doc__}\n"),
         (NeedsConfiguration("a\x1b[31mb"), 78, "dayscribe: a\\x1b[31mb\n"),
         (KeyboardInterrupt(), 130, "\ndayscribe: Interrupted.\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "dayscribe: /x/y: Permission denied.\n"),
