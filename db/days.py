@@ -13,7 +13,7 @@ from db import events
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove
 from db.sql import load
-from db.states import FINISHED, MOVES, DayState, sources_of
+from db.states import FINISHED, MOVES, OPEN, DayState, sources_of
 
 SQL = load("days.sql")
 
@@ -121,6 +121,8 @@ def move_or_refuse(connection: Connection, day: Day, to: DayState, *, actor: str
     """Move the day, or raise IllegalMove naming where it is and where it may go."""
     if not move(connection, day.id, to, actor=actor):
         now = by_id(connection, day.id).state
+        if now is DayState.HELD:
+            raise IllegalMove(f"{day.site} {day.date} is held; end that first: dayscribe days release")
         allowed = ", ".join(sorted(MOVES[now]))
         raise IllegalMove(f"{day.site} {day.date} is {now} and cannot become {to}; from here it may become: {allowed}")
 
@@ -136,11 +138,13 @@ def hold(connection: Connection, day: Day, *, actor: str, message: str) -> None:
 
 @translated()
 def release(connection: Connection, day: Day, *, actor: str) -> None:
-    """The end of a hold: back to the state it was held in."""
+    """The end of a hold: back to the state it was held in; a day whose last shard settled meanwhile is closed."""
     with connection.transaction():
         if connection.execute(SQL["release"], {"id": day.id}).rowcount != 1:
             raise IllegalMove(f"{day.site} {day.date} is not held")
         events.add(connection, "day.released", actor=actor, day_id=day.id)
+        if by_id(connection, day.id).state in OPEN:
+            close_if_done(connection, day.id, actor=actor)
 
 
 @translated()
@@ -197,9 +201,12 @@ def close_if_done(connection: Connection, day_id: int, *, actor: str) -> bool:
 
 
 @translated()
-def lock(connection: Connection, day_id: int) -> None:
-    """Hold the day's row until the transaction ends; before anything of the day is counted to close it."""
-    connection.execute(SQL["lock"], {"id": day_id})
+def lock(connection: Connection, day_id: int) -> DayState:
+    """Hold the day's row until the transaction ends; before anything of the day is counted to close it, or added."""
+    row = connection.execute(SQL["lock"], {"id": day_id}).fetchone()
+    if row is None:
+        raise NoSuchDay
+    return DayState(row["state"])
 
 
 @translated()

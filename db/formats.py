@@ -41,7 +41,7 @@ def pack(segments: Iterable[Mapping[str, Any]]) -> bytes:
     plain = json.dumps(
         [_plain(segment) for segment in segments], ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
-    return PACKED_V1 + zlib.compress(plain.encode())
+    return PACKED_V1 + zlib.compress(plain.encode("utf-8", "replace"))
 
 
 def unpack(packed: bytes) -> list[dict[str, Any]]:

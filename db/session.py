@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
@@ -16,22 +17,25 @@ T = TypeVar("T")
 
 class Session:
     """Calls db's functions with a connection. Every such function may be called twice: a broken connection is replaced
-    and the call made again, once; what a lost answer left behind is found by its key, or lapses with its lease."""
+    and the call made again, once; what a lost answer left behind is found by its key, or lapses with its lease.
+    One call at a time: a worker claims in one thread and records in another, and a transaction is the connection's."""
 
     def __init__(self, dsn: str, *, application: str, require_tls: bool = True) -> None:
         self.dsn, self.application, self.require_tls = dsn, application, require_tls
         self._connection: Connection | None = None
+        self._one = threading.RLock()
 
     def __call__(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """function(connection, …); LedgerAway when the ledger cannot be reached at all."""
-        fresh = self._connection is None
-        try:
+        with self._one:
+            fresh = self._connection is None
+            try:
+                return function(self.connection(), *args, **kwargs)
+            except LedgerAway:
+                self.close()
+                if fresh:
+                    raise
             return function(self.connection(), *args, **kwargs)
-        except LedgerAway:
-            self.close()
-            if fresh:
-                raise
-        return function(self.connection(), *args, **kwargs)
 
     def connection(self) -> Connection:
         """The open connection; a closed or broken one is replaced."""

@@ -11,7 +11,7 @@ from db import days, events, faults
 from db.connect import Connection, translated
 from db.errors import LeaseLost
 from db.sql import load
-from db.states import DayState
+from db.states import FINISHED, OPEN, DayState
 
 SQL = load("shards.sql")
 
@@ -46,7 +46,8 @@ class Leased:
 
 @translated()
 def add(connection: Connection, day_id: int, shards: Iterable[NewShard], *, revision: int, max_attempts: int) -> int:
-    """Register shards; those that are there already stay. Returns how many were new."""
+    """Register shards; those that are there already stay. New ones open a finished day again. Returns how many were
+    new."""
     rows = [
         {
             "day_id": day_id,
@@ -60,9 +61,13 @@ def add(connection: Connection, day_id: int, shards: Iterable[NewShard], *, revi
         }
         for shard in shards
     ]
-    with connection.cursor() as cursor:
+    with connection.transaction(), connection.cursor() as cursor:
+        state = days.lock(connection, day_id)  # else a settler that has counted already closes the day over them
         cursor.executemany(SQL["add"], rows)
-        return max(cursor.rowcount, 0)
+        new = max(cursor.rowcount, 0)
+        if new and state in FINISHED:
+            days.move(connection, day_id, DayState.READY_TO_PROCESS, actor="listing", message=f"{new} more shards")
+    return new
 
 
 @translated()
@@ -102,7 +107,7 @@ def _give_up_exhausted(connection: Connection, *, actor: str) -> None:
             days.lock(connection, row["day_id"])
             values = {"id": row["id"], "epoch": row["epoch"]}
             failure = {"failure_class": "attempts_exhausted", "failure_reason": reason}
-            if connection.execute(SQL["fail"], values | failure).rowcount == 1:
+            if connection.execute(SQL["give_up"], values | failure).rowcount == 1:
                 events.add(connection, "shard.failed", actor=actor, shard_id=row["id"], day_id=row["day_id"], **failure)
                 days.close_if_done(connection, row["day_id"], actor=actor)
 
@@ -169,11 +174,11 @@ def release(connection: Connection, shard_id: int, epoch: int) -> None:
 def retry(connection: Connection, day: days.Day, *, actor: str) -> int:
     """Make the failed shards of a day ready again and reopen it; returns how many there were."""
     with connection.transaction():
-        days.lock(connection, day.id)
+        state = days.lock(connection, day.id)
         count = connection.execute(SQL["retry"], {"day_id": day.id}).rowcount
-        if count or day.state in (DayState.PROCESSING_FAILED, DayState.TRANSFER_FAILED):
-            to = DayState.PENDING if day.state == DayState.TRANSFER_FAILED else DayState.READY_TO_PROCESS
-            if day.state != DayState.PROCESSING:
+        if count or state in (DayState.PROCESSING_FAILED, DayState.TRANSFER_FAILED):
+            to = DayState.PENDING if state == DayState.TRANSFER_FAILED else DayState.READY_TO_PROCESS
+            if state not in OPEN:
                 days.move_or_refuse(connection, day, to, actor=actor)
             events.add(connection, "day.retried", actor=actor, day_id=day.id, shards=count)
     return count

@@ -88,5 +88,8 @@ del S
 
 
 def sources_of(target: DayState) -> list[str]:
-    """The states from which a day may go to `target`, for a compare-and-set."""
-    return sorted(state.value for state, targets in MOVES.items() if target in targets)
+    """The states from which a day may go to `target`, for a compare-and-set. A hold has doors of its own, in and out:
+    it remembers the state that its release goes back to."""
+    if target is DayState.HELD:
+        return []
+    return sorted(state.value for state, targets in MOVES.items() if target in targets and state is not DayState.HELD)

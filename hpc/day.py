@@ -66,7 +66,7 @@ def register(
     session(days.listed, day.id, staged=str(staged), revision=revision)
     added = session(shards.add, day.id, new, revision=revision, max_attempts=max_attempts)
     faults.point("days.listed")
-    if day.state == DayState.PENDING or (added and days.is_finished(day)):
+    if day.state == DayState.PENDING:
         message = f"{len(known) + added} shards listed"
         session(days.move, day.id, DayState.READY_TO_PROCESS, actor="listing", message=message)
     changed = _changed(listing, known)

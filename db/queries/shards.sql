@@ -75,6 +75,12 @@ UPDATE shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = 
     failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
 WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased';
 
+-- name: give_up
+-- Looked at again under the day's lock: its worker may have come back and recorded something since.
+UPDATE shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = now(),
+    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased' AND lease_until < now() AND attempts >= max_attempts;
+
 -- name: discard
 SELECT discard_provisional(%(id)s, %(epoch)s) AS gone;
 
@@ -86,7 +92,8 @@ WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased' AND attempts < max_
 
 -- name: release
 -- Given back in good order (a stop on request): not an attempt.
-UPDATE shards SET state = 'ready', owner = NULL, lease_until = NULL, changed = now(), ready_at = now(), attempts = attempts - 1
+UPDATE shards SET state = 'ready', owner = NULL, lease_until = NULL, changed = now(), ready_at = now(),
+    attempts = greatest(attempts - 1, 0)
 WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased';
 
 -- name: progress

@@ -60,13 +60,14 @@ def _row(result: Result) -> dict[str, Any]:
 
 def _failed(failure: Failure) -> dict[str, Any]:
     nothing = dict.fromkeys(("outcome", "language", "language_probability", "text", "words", "word_count"))
-    return nothing | {"transcript_flags": [], "failure_class": failure.kind.value, "failure_reason": failure.reason}
+    failed = {"failure_class": failure.kind.value, "failure_reason": _storable(failure.reason)}
+    return nothing | {"transcript_flags": []} | failed
 
 
 def _said(result: Result) -> dict[str, Any]:
     said = result.outcome
     assert not isinstance(said, Failure)
-    text = said.text.replace("\0", "")
+    text = _storable(said.text)
     return {
         "outcome": "speech" if text else "no_speech",
         "language": said.language if text else None,
@@ -76,3 +77,8 @@ def _said(result: Result) -> dict[str, Any]:
         "word_count": sum(len(segment.words) for segment in said.segments) or len(text.split()),
         "transcript_flags": list(said.flags),
     }
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL's text cannot hold: NUL and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

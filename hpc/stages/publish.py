@@ -62,7 +62,8 @@ def folder_of(results: Path, site: str, on: date) -> Path:
 def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Seal | None) -> Path:
     """Publish one part: two fsyncs, whatever the batch's size. A crash at any point leaves a whole part or none."""
     folder = folder_of(results, header.site, header.date)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not folder.is_dir():
+        _make(folder)
     name = f"{header.shard_id}-{header.epoch}-{secrets.token_hex(8)}{SUFFIX}"
     temporary = folder / f".tmp-{name}"
     data = _encode(header, batch, seal)
@@ -87,6 +88,15 @@ def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Sea
     sync_folder(folder)
     faults.point("publish.dirsynced")
     return folder / name
+
+
+def _make(folder: Path) -> None:
+    """Make the folder and what is missing above it; a new folder is only sure to be there once its own folder is
+    synced. Once a day, not once a batch."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in new:
+        sync_folder(each.parent)
 
 
 def sync_folder(folder: Path) -> None:
