@@ -72,11 +72,9 @@ def create(connection: Connection, roles: Roles) -> list[str]:
 @translated()
 def open_schema(connection: Connection, roles: Roles) -> None:
     """Make the ledger's schema, owned by the owner and closed to everybody but the roles."""
-    owner = Identifier(roles.owner)
-    connection.execute(_filled("create_schema", owner=owner))
+    connection.execute(_filled("create_schema", owner=Identifier(roles.owner)))
     connection.execute(SQL["shut_out_public"])
     if not roles.is_single:
-        connection.execute(_filled("shut_out_public_functions", owner=owner))
         logins = Statement(", ").join(Identifier(name) for name in roles.logins)
         connection.execute(_filled("let_in", roles=logins))
 

@@ -6,7 +6,8 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -53,13 +54,25 @@ def template(postgres: EmbeddedPostgres, roles: Roles) -> str:
     return _TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def fresh_ledger(postgres: EmbeddedPostgres, template: str) -> Callable[[], AbstractContextManager[str]]:
+    """`with fresh_ledger() as dsn:` for tests that need more than one, or share one."""
+
+    @contextmanager
+    def copy() -> Iterator[str]:
+        name = f"ledger_{next(_numbers)}"
+        _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+        yield make_conninfo(postgres.start(), dbname=name)
+        _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+    return copy
+
+
 @pytest.fixture
-def dsn(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+def dsn(fresh_ledger: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A migrated, empty ledger for this test alone; the login is the server's superuser."""
-    name = f"ledger_{next(_numbers)}"
-    _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
-    yield make_conninfo(postgres.start(), dbname=name)
-    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with fresh_ledger() as copy:
+        yield copy
 
 
 @pytest.fixture

@@ -28,9 +28,5 @@ CREATE SCHEMA IF NOT EXISTS dayscribe AUTHORIZATION {owner};
 -- name: shut_out_public
 REVOKE ALL ON SCHEMA dayscribe FROM PUBLIC;
 
--- name: shut_out_public_functions
--- What the owner makes later, too: PostgreSQL lets everybody execute a new function unless told otherwise.
-ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-
 -- name: let_in
 GRANT USAGE ON SCHEMA dayscribe TO {roles};
