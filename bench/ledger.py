@@ -24,10 +24,11 @@ from db.connect import Connection, connect
 from db.embedded import EmbeddedPostgres
 from db.migrate import initialise
 from db.roles import Roles
+from db.states import DayState
 
 LEASE = timedelta(minutes=10)
-WORDS = [{"word": f"word{i}", "start": i / 2, "end": i / 2 + 0.4, "score": 0.9} for i in range(60)]
-SEGMENT = {"start": 0.0, "end": 30.0, "text": " ".join(word["word"] for word in WORDS), "avg_logprob": -0.3}
+WORDS: list[dict[str, Any]] = [{"word": f"word{i}", "start": i / 2, "end": i / 2 + 0.4, "score": 0.9} for i in range(60)]
+SEGMENT = {"start": 0.0, "end": 30.0, "text": " ".join(str(word["word"]) for word in WORDS), "avg_logprob": -0.3}
 PACKED = formats.pack([SEGMENT | {"words": WORDS}])
 
 
@@ -84,7 +85,7 @@ def _day(connection: Connection, site_id: int, count: int) -> int:
     day = days.find(connection, limit=10_000)[number]["id"]
     new = [shards.NewShard(f"{i:06}.tar.xz", (b"x",), 1) for i in range(count)]
     shards.add(connection, day, new, revision=0, max_attempts=5)
-    days.move(connection, day, days.DayState.READY_TO_PROCESS, actor="bench")
+    days.move(connection, day, DayState.READY_TO_PROCESS, actor="bench")
     return int(day)
 
 

@@ -22,6 +22,7 @@ from hpc.printable import printable
 COMMANDS = {
     "run": "run",
     "work": "work",
+    "demo": "demo",
     "models": "models",
     "doctor": "doctor",
     "config": "config",
