@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -116,7 +117,7 @@ def main(connection: Connection, desk: Desk, parent: int, target: str, options: 
     except Exception as error:  # noqa: BLE001 - a library, the driver, a full disk: the parent must hear of it
         connection.send(("failed", blame(error)))
         return
-    connection.send(("ready", os.getpid()))
+    connection.send(("ready", (0, 0.0)))
     while (size := connection.recv()) is not None:
         connection.send(_answer(engine, desk, size))
 
@@ -124,10 +125,12 @@ def main(connection: Connection, desk: Desk, parent: int, target: str, options: 
 def _answer(engine: Engine, desk: Desk, size: int) -> tuple[str, Any]:
     try:
         batch = unpack(desk.read(size))
+        begun = time.monotonic()
         answers: list[Transcript | Failure] = list(engine.transcribe(batch))
+        busy = time.monotonic() - begun
         if len(answers) != len(batch):
             return "failed", f"The engine gave {len(answers)} answers for {len(batch)} recordings."
-        return "done", desk.write(pickle.dumps(answers))
+        return "done", (desk.write(pickle.dumps(answers)), busy)
     except DayscribeError as error:
         return "refused", _portable(error)
     except Exception as error:  # noqa: BLE001 - a bug of the engine's is a bad batch, not the end of the child

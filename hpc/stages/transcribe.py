@@ -62,6 +62,7 @@ class EngineProcess:
         self._lost: str | None = None  # why the batch in flight has no answer to wait for
         self._answered = False  # whether this engine ever gave an answer
         self._crashes = 0  # in a row
+        self._busy_seconds = 0.0
 
     def __enter__(self) -> Self:
         self.start()
@@ -79,6 +80,11 @@ class EngineProcess:
     def busy(self) -> bool:
         """Whether a batch is in flight."""
         return bool(self._batch)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the engine has worked on batches that it answered."""
+        return self._busy_seconds
 
     def start(self) -> None:
         """Load the engine and wait until it is ready; raise what it says if it refuses. Done once, by any thread."""
@@ -168,14 +174,15 @@ class EngineProcess:
             raise self._death() from error
 
     def _receive(self, count: int) -> list[Transcript | Failure]:
-        size = self._hear(self._hang_seconds, since=self._sent_at)
+        size, seconds = self._hear(self._hang_seconds, since=self._sent_at)
         answers: list[Transcript | Failure] = pickle.loads(self._desk.read(size))  # noqa: S301 - our own child's
         assert len(answers) == count
         self._answered, self._crashes = True, 0
+        self._busy_seconds += seconds
         return answers
 
-    def _hear(self, seconds: float, *, since: float) -> int:
-        """The child's next word. Raise what it refused with, or _Died if it says nothing of use."""
+    def _hear(self, seconds: float, *, since: float) -> tuple[int, float]:
+        """Bytes on the desk and seconds they took. Raise what the child refused with; _Died if it has no answer."""
         assert self._connection and self._process
         sources: list[Connection | int] = [self._connection, self._process.sentinel]
         # Asked twice, because after a stop (SIGSTOP, a suspended job) the time is up and the answer is there too.
@@ -194,7 +201,8 @@ class EngineProcess:
         if word == "refused":
             self._end()
             raise value
-        return int(value)
+        size, busy = value
+        return int(size), float(busy)
 
     def _spawn(self) -> None:
         self._end()

@@ -137,14 +137,15 @@ def test_a_stopped_child_blocks_neither_handing_over_nor_waiting() -> None:
         assert process.collect() == expected(batch)
 
 
-def test_the_child_ignores_the_interrupts_and_warnings_that_are_meant_for_the_worker(sound: EngineProcess) -> None:
-    before = sound.pid
-    assert before
-    os.kill(before, signal.SIGINT)
-    os.kill(before, signal.SIGTERM)
-    sound.submit([clip(3)])
-    assert sound.collect() == expected([clip(3)])
-    assert sound.pid == before
+def test_the_child_ignores_the_interrupts_and_warnings_that_are_meant_for_the_worker() -> None:
+    with engine() as process:
+        before = process.pid
+        assert before
+        os.kill(before, signal.SIGINT)
+        os.kill(before, signal.SIGTERM)
+        process.submit([clip(3)])
+        assert process.collect() == expected([clip(3)])
+        assert process.pid == before
 
 
 def test_a_missing_model_is_reported_as_itself() -> None:
@@ -276,6 +277,7 @@ def test_the_engine_works_while_the_next_batch_is_gathered() -> None:
                 yield clip(ordinal, seconds=0.1)
 
         assert len(list(transcribe(source(), process, batch_recordings=2, batch_seconds=60.0))) == 8
+        assert 8 * 0.1 <= process.busy_seconds < 60.0
         assert in_flight_when_read == [False, False, True, True, True, True, True, True]
 
 

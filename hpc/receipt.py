@@ -1,0 +1,108 @@
+"""The receipt of a run: everything that went into its transcripts, and a key over the part that changes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from hpc.engine_options import EngineOptions
+from hpc.model import Run
+from hpc.model_lock import Model
+
+FORMAT = 1  # of the key; raised when its meaning changes
+_KEY_BYTES = 16
+# Whose version can change a word or its time. Decoding counts: it makes the samples.
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "whisperx": (
+        "whisperx", "ctranslate2", "faster-whisper", "torch", "torchaudio", "transformers", "pyannote-audio", "nltk",
+        "av",
+    ),
+    "echo": (),
+}  # fmt: skip
+# How and where the work is done, and what the models' digests say better than a path.
+_NO_CHANGE = frozenset(
+    {"batch_size", "device", "threads", "model", "aligner", "model_path", "aligner_paths", "sentences_path", "trouble"}
+)
+
+
+def make_run(
+    options: EngineOptions,
+    models: Iterable[Model],
+    *,
+    engine: str,
+    who: str,
+    why: str,
+    image_digest: str | None,
+) -> Run:
+    """The receipt and key of a run with resolved options and measured models. Nothing heavy is imported."""
+    used = list(models)
+    chosen = {
+        name: value
+        for name, value in asdict(options).items()
+        if name not in {"model_path", "aligner_paths", "sentences_path", "trouble"}
+    }
+    receipt = {
+        "format": FORMAT,
+        "engine": engine,
+        "libraries": {name: _version(name) for name in _libraries(engine)},
+        "models": [
+            {"name": model.name, "kind": model.kind.value, "digest": model.digest, "locked": model.locked}
+            for model in used
+        ],
+        "aligners": _aligner_digests(options, used),
+        "options": chosen,
+        "code": {"version": _version("dayscribe"), "digest": code_digest()},
+        "image": image_digest,
+        "who": who,
+        "why": why,
+    }
+    return Run(key=_key(options, used, engine), receipt=receipt)
+
+
+def _key(options: EngineOptions, models: list[Model], engine: str) -> bytes:
+    """Two runs with the same key give the same words; canonical JSON, so that the same is spelt the same."""
+    changes = {field.name for field in fields(options)} - _NO_CHANGE
+    said = {
+        "format": FORMAT,
+        "engine": engine,
+        "libraries": {name: _version(name) for name in _libraries(engine)},
+        "speech": sorted(model.digest for model in models if model.kind == "asr"),
+        "sentences": sorted(model.digest for model in models if model.kind == "sentences"),
+        "aligners": _aligner_digests(options, models),
+        "options": {name: getattr(options, name) for name in changes},
+    }
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).digest()[:_KEY_BYTES]
+
+
+def _aligner_digests(options: EngineOptions, models: list[Model]) -> dict[str, str]:
+    """Language → digest of the aligner that gives its words their times."""
+    digests = {str(model.path): model.digest for model in models if model.kind == "aligner"}
+    return {language: digests[path] for language, path in options.aligner_paths}
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over our own source: names and contents of what is installed as hpc and db."""
+    root, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
+    for folder in ("db", "hpc"):
+        for path in sorted(path for path in (root / folder).rglob("*") if path.suffix in {".py", ".sql"}):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _libraries(engine: str) -> tuple[str, ...]:
+    return _LIBRARIES.get(engine, _LIBRARIES["whisperx"])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
