@@ -1,0 +1,135 @@
+"""A small ledger with one of everything: what the commands, the export and the API are asked about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from db import days, metadata, shards, sites
+from db.connect import Connection
+from db.days import SlotFinding
+from db.states import DayState, Finding
+from hpc.errors import FailureClass
+from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
+from hpc.stages.ingest import ingest
+from hpc.stages.publish import Header, write_part
+
+OPEN, DONE = date(2025, 1, 31), date(2025, 1, 30)
+SCRIPT = "<script>alert(1)</script>"
+TURNED = "\u202egnihtyreve\u202c \u05e9\u05dc\u05d5\u05dd"
+RECEIPT = {"engine": "echo", "model": "none", "options": {"language": "auto"}}
+LEASE = timedelta(minutes=2)
+
+
+@dataclass
+class Ledgered:
+    """The site, its two days, and what came of each recording by the name the tests use for it."""
+
+    dsn: str
+    connection: Connection
+    results: Path
+    site: sites.Site
+    open: days.Day
+    done: days.Day
+    ids: dict[str, int] = field(default_factory=dict)
+    parts: list[Path] = field(default_factory=list)
+
+    def publish(self, lease: shards.Leased, results: Sequence[Result], *, sealed: bool) -> Path:
+        """One part of a leased shard, as a worker publishes it; nothing is recorded."""
+        header = Header(
+            lease.site, lease.date, lease.id, lease.name, lease.epoch, hashlib.md5(b"key").hexdigest(), RECEIPT, 1.5
+        )
+        seal = Seal(lease.id, hashlib.sha256(b"archive").digest(), 1000, len(results)) if sealed else None
+        path = write_part(self.results, header, results, seal)
+        self.parts.append(path)
+        return path
+
+
+def said(shard: int, ordinal: int, name: bytes, text: str, *, language: str | None = "en") -> Result:
+    """A recording with one segment of words, a second each; no text means that it holds no speech."""
+    words = tuple(Word(word, float(n), n + 0.5, 0.9) for n, word in enumerate(text.split()))
+    segments = (Segment(f" {text}", 0.0, float(len(words)), words, -0.25),) if text else ()
+    outcome = Transcript(language if text else None, segments, 0.75 if text else None, ("unaligned",) if text else ())
+    return Result(_recording(shard, ordinal, name), outcome, 10.0 + ordinal, ("multichannel",))
+
+
+def failed(shard: int, ordinal: int, name: bytes, reason: str) -> Result:
+    return Result(_recording(shard, ordinal, name), Failure(FailureClass.TRUNCATED, reason))
+
+
+def _recording(shard: int, ordinal: int, name: bytes) -> Recording:
+    return Recording(shard, ordinal, name, 100 + ordinal, hashlib.sha256(name).digest())
+
+
+@pytest.fixture
+def a_day(dsn: str, ledger: Connection, tmp_path: Path) -> Ledgered:
+    """An open day with a done, a failed, a leased and a waiting shard, and a finished day before it."""
+    site = sites.put(ledger, "zurich", location=str(tmp_path / "audio"))
+    days.add(ledger, site.id, [DONE, OPEN])
+    both = [days.get(ledger, site.name, on) for on in (OPEN, DONE)]
+    made = Ledgered(dsn, ledger, tmp_path / "home" / "results", site, *both)
+    for day, names in ((made.done, ["00_00"]), (made.open, ["00_00", "00_10", "00_20", "23_50"])):
+        new = [shards.NewShard(f"0_{day.date}_{slot}.tar.xz", (slot.encode(),), 1000, slot) for slot in names]
+        shards.add(ledger, day.id, new, revision=0, max_attempts=3)
+        days.listed(ledger, day.id, staged=str(tmp_path / "audio" / f"{day.date}"), revision=0)
+        days.move(ledger, day.id, DayState.READY_TO_PROCESS, actor="test")
+    _fill(made)
+    made.open = days.by_id(ledger, made.open.id)
+    made.done = days.by_id(ledger, made.done.id)
+    return made
+
+
+def _fill(made: Ledgered) -> None:
+    [only] = shards.claim(made.connection, owner="worker-1", count=1, lease=LEASE, day_id=made.done.id)
+    ingest(
+        made.connection,
+        made.publish(only, [said(only.id, 0, b"7000000000000000000.mp3", "yesterday was calm")], sealed=True),
+        actor="worker-1",
+    )
+    whole, damaged, held = shards.claim(made.connection, owner="worker-1", count=3, lease=LEASE, day_id=made.open.id)
+    results = [
+        said(whole.id, 0, b"7000000000000000001.mp3", "hello wide world"),
+        said(whole.id, 1, b"7000000000000000002.mp3", f"{SCRIPT} hello {TURNED} \0nul << >>", language="de"),
+        said(whole.id, 2, b"silence.mp3", ""),
+        failed(whole.id, 3, f"=cmd|' /C calc'!A0 {SCRIPT}".encode() + b"\xff\xfe.mp3", f"it ends early {SCRIPT}"),
+        said(whole.id, 4, b"../../etc/'; DROP TABLE recordings; --.mp3", "=1+1"),
+    ]
+    ingest(made.connection, made.publish(whole, results, sealed=True), actor="worker-1")
+    reason = "the archive is cut at byte 512"
+    shards.fail(
+        made.connection, damaged.id, damaged.epoch, failure=("archive_damaged", reason), actor="worker-1", discard=True
+    )
+    ingest(
+        made.connection,
+        made.publish(held, [said(held.id, 0, b"unsealed.mp3", "hello from the future")], sealed=False),
+        actor="worker-1",
+    )
+    found = [("archive", "00_00"), ("metadata", "00_00"), ("archive", "00_10"), ("archive", "00_20")]
+    slots = [SlotFinding(slot, kind, Finding.ARRIVED, f"{slot}.{kind}", 1000) for kind, slot in found]
+    slots += [SlotFinding("23_50", "archive", Finding.EMPTY, "23_50.archive", 0)]
+    slots += [SlotFinding("12_00", kind, Finding.ABSENT_AT_SOURCE) for kind in ("archive", "metadata")]
+    days.put_slots(made.connection, made.open.id, revision=0, slots=slots)
+    _describe(made)
+    names = ["hello", "hostile", "silence", "quarantined", "injection"]
+    rows = made.connection.execute("SELECT id, shard_id, ordinal FROM recordings ORDER BY id").fetchall()
+    made.ids = {names[row["ordinal"]]: row["id"] for row in rows if row["shard_id"] == whole.id}
+    made.ids |= {"unsealed": row["id"] for row in rows if row["shard_id"] == held.id}
+    made.ids |= {"calm": row["id"] for row in rows if row["shard_id"] == only.id}
+
+
+def _describe(made: Ledgered) -> None:
+    """Metadata of one recording: every column that has a value in it."""
+    values = dict.fromkeys(metadata.COLUMNS) | {
+        "posted": datetime(2025, 1, 31, 0, 1, tzinfo=UTC),
+        "description": f"a post {SCRIPT}",
+        "author_verified": True,
+        "play_count": 2**40,
+        "video_seconds": 12.5,
+        "country": "CH",
+    }
+    metadata.put(made.connection, made.open.id, [("7000000000000000001", *values.values())])
