@@ -77,7 +77,8 @@ class Sniffed:
 
     format: str | None = None
     stranger: str | None = None
-    start: int = 0  # where the format begins, after tags or junk
+    start: int = 0  # where the format begins, after tags and junk
+    junk: int = 0  # bytes before it that belong to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def sniff(data: bytes) -> Sniffed:
     if start < len(data) and _is_adts(data, start):
         return Sniffed(format="aac", start=start)
     if (first := _first_frame(data, start)) is not None:
-        return Sniffed(format="mp3", start=first)
+        return Sniffed(format="mp3", start=first, junk=first - start)
     return Sniffed(start=start)
 
 
