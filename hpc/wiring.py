@@ -139,5 +139,5 @@ def worker(
 def _decode_limits(settings: Settings) -> DecodeLimits:
     wanted = settings.worker
     return DecodeLimits(
-        seconds=wanted.decode_seconds, memory_bytes=wanted.decode_memory_mb << 20, audio_seconds=wanted.max_hours * 3600
+        seconds=wanted.max_hours * 3600, timeout=wanted.decode_seconds, memory=wanted.decode_memory_mb << 20
     )
