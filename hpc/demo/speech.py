@@ -132,6 +132,9 @@ class Speaker:
         self._rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
         if self._rate <= 0:
             raise SynthesiserMissing("espeak-ng has no voices: install the Debian package `espeak-ng-data`.")
+        data = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(data))
+        self._variants = Path((data.value or b"").decode()) / "voices" / "!v"
         self._c = ctypes.CDLL(None)
 
     def say(
@@ -152,7 +155,9 @@ class Speaker:
 
         callback = _SynthCallback(collect)
         self._library.espeak_SetSynthCallback(callback)
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+        _, plus, variant = voice.partition("+")
+        known = not plus or (self._variants / variant).is_file()  # espeak-ng passes over an unknown variant in silence
+        if not known or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise BadSetting(f"espeak-ng has no voice {voice!r}; `espeak-ng --voices` lists them.")
         for parameter, value in settings:
             self._library.espeak_SetParameter(parameter, value, 0)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import random
 from dataclasses import dataclass
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
 
-from hpc.demo.codecs import encode
+from hpc.demo.codecs import decode, encode
 from hpc.demo.sounds import COLOURS, TIMBRES, hum, music, noise
 from hpc.demo.speech import TRAINED_VOICES, Speaker, sentence
 from hpc.model import SAMPLE_RATE
@@ -136,15 +134,5 @@ def through_codec(rng: random.Random, audio: Samples) -> Samples:
         data = encode(pcm, codec="g711")
     else:
         data = encode(pcm, codec="m4a", bitrate=rng.choice((16_000, 24_000, 32_000)))
-    return decode(data, samples=len(audio))
-
-
-def decode(data: bytes, *, samples: int | None = None) -> Samples:
-    """Samples of an encoded file, cut or filled to a length."""
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-    with av.open(io.BytesIO(data), "r") as container:
-        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    frames += resampler.resample(None)
-    pcm = np.concatenate([part.to_ndarray()[0] for part in frames])
-    audio: Samples = (pcm / 32768).astype(np.float32)
-    return audio if samples is None else np.pad(audio[:samples], (0, max(0, samples - len(audio))))
+    heard = decode(data)[: len(audio)]
+    return np.pad(heard, (0, len(audio) - len(heard)))
