@@ -189,9 +189,7 @@ CLOSING: list[tuple[str, Callable[[Any, shards.Leased], object]]] = [
     ),
     (
         "put back",
-        lambda b, s: shards.put_back(
-            b.connection, s.id, s.epoch, failure=("x", "y"), wait=timedelta(0), actor="stale"
-        ),
+        lambda b, s: shards.put_back(b.connection, s.id, s.epoch, failure=("x", "y"), wait=timedelta(0), actor="stale"),
     ),
     ("release", lambda b, s: shards.release(b.connection, s.id, s.epoch)),
 ]
