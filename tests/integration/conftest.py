@@ -39,6 +39,24 @@ class Ledgered:
     ids: dict[str, int] = field(default_factory=dict)
     parts: list[Path] = field(default_factory=list)
 
+    @staticmethod
+    def said(shard: int, ordinal: int, name: bytes, text: str, *, language: str | None = "en") -> Result:
+        """A recording with one segment of words, a second each; no text means that it holds no speech."""
+        words = tuple(Word(word, float(n), n + 0.5, 0.9) for n, word in enumerate(text.split()))
+        segments = (Segment(f" {text}", 0.0, float(len(words)), words, -0.25),) if text else ()
+        flags = ("unaligned",) if text else ()
+        outcome = Transcript(language if text else None, segments, 0.75 if text else None, flags)
+        return Result(_recording(shard, ordinal, name), outcome, 10.0 + ordinal, ("multichannel",))
+
+    @staticmethod
+    def failed(shard: int, ordinal: int, name: bytes, reason: str) -> Result:
+        """A recording that was quarantined."""
+        return Result(_recording(shard, ordinal, name), Failure(FailureClass.TRUNCATED, reason))
+
+    @staticmethod
+    def lease(connection: Connection, day_id: int, count: int) -> list[shards.Leased]:
+        return shards.claim(connection, owner="worker-1", count=count, lease=LEASE, day_id=day_id)
+
     def publish(self, lease: shards.Leased, results: Sequence[Result], *, sealed: bool) -> Path:
         """One part of a leased shard, as a worker publishes it; nothing is recorded."""
         header = Header(
@@ -48,18 +66,6 @@ class Ledgered:
         path = write_part(self.results, header, results, seal)
         self.parts.append(path)
         return path
-
-
-def said(shard: int, ordinal: int, name: bytes, text: str, *, language: str | None = "en") -> Result:
-    """A recording with one segment of words, a second each; no text means that it holds no speech."""
-    words = tuple(Word(word, float(n), n + 0.5, 0.9) for n, word in enumerate(text.split()))
-    segments = (Segment(f" {text}", 0.0, float(len(words)), words, -0.25),) if text else ()
-    outcome = Transcript(language if text else None, segments, 0.75 if text else None, ("unaligned",) if text else ())
-    return Result(_recording(shard, ordinal, name), outcome, 10.0 + ordinal, ("multichannel",))
-
-
-def failed(shard: int, ordinal: int, name: bytes, reason: str) -> Result:
-    return Result(_recording(shard, ordinal, name), Failure(FailureClass.TRUNCATED, reason))
 
 
 def _recording(shard: int, ordinal: int, name: bytes) -> Recording:
@@ -85,19 +91,19 @@ def a_day(dsn: str, ledger: Connection, tmp_path: Path) -> Ledgered:
 
 
 def _fill(made: Ledgered) -> None:
-    [only] = shards.claim(made.connection, owner="worker-1", count=1, lease=LEASE, day_id=made.done.id)
+    [only] = made.lease(made.connection, made.done.id, 1)
     ingest(
         made.connection,
-        made.publish(only, [said(only.id, 0, b"7000000000000000000.mp3", "yesterday was calm")], sealed=True),
+        made.publish(only, [made.said(only.id, 0, b"7000000000000000000.mp3", "yesterday was calm")], sealed=True),
         actor="worker-1",
     )
-    whole, damaged, held = shards.claim(made.connection, owner="worker-1", count=3, lease=LEASE, day_id=made.open.id)
+    whole, damaged, held = made.lease(made.connection, made.open.id, 3)
     results = [
-        said(whole.id, 0, b"7000000000000000001.mp3", "hello wide world"),
-        said(whole.id, 1, b"7000000000000000002.mp3", f"{SCRIPT} hello {TURNED} \0nul << >>", language="de"),
-        said(whole.id, 2, b"silence.mp3", ""),
-        failed(whole.id, 3, f"=cmd|' /C calc'!A0 {SCRIPT}".encode() + b"\xff\xfe.mp3", f"it ends early {SCRIPT}"),
-        said(whole.id, 4, b"../../etc/'; DROP TABLE recordings; --.mp3", "=1+1"),
+        made.said(whole.id, 0, b"7000000000000000001.mp3", "hello wide world"),
+        made.said(whole.id, 1, b"7000000000000000002.mp3", f"{SCRIPT} hello {TURNED} \0nul << >>", language="de"),
+        made.said(whole.id, 2, b"silence.mp3", ""),
+        made.failed(whole.id, 3, f"=cmd|' /C calc'!A0 {SCRIPT}".encode() + b"\xff\xfe.mp3", f"it ends early {SCRIPT}"),
+        made.said(whole.id, 4, b"../../etc/'; DROP TABLE recordings; --.mp3", "=1+1"),
     ]
     ingest(made.connection, made.publish(whole, results, sealed=True), actor="worker-1")
     reason = "the archive is cut at byte 512"
@@ -106,7 +112,7 @@ def _fill(made: Ledgered) -> None:
     )
     ingest(
         made.connection,
-        made.publish(held, [said(held.id, 0, b"unsealed.mp3", "hello from the future")], sealed=False),
+        made.publish(held, [made.said(held.id, 0, b"unsealed.mp3", "hello from the future")], sealed=False),
         actor="worker-1",
     )
     found = [("archive", "00_00"), ("metadata", "00_00"), ("archive", "00_10"), ("archive", "00_20")]
@@ -116,10 +122,9 @@ def _fill(made: Ledgered) -> None:
     days.put_slots(made.connection, made.open.id, revision=0, slots=slots)
     _describe(made)
     names = ["hello", "hostile", "silence", "quarantined", "injection"]
-    rows = made.connection.execute("SELECT id, shard_id, ordinal FROM recordings ORDER BY id").fetchall()
-    made.ids = {names[row["ordinal"]]: row["id"] for row in rows if row["shard_id"] == whole.id}
-    made.ids |= {"unsealed": row["id"] for row in rows if row["shard_id"] == held.id}
-    made.ids |= {"calm": row["id"] for row in rows if row["shard_id"] == only.id}
+    ids = [row["id"] for row in made.connection.execute("SELECT id FROM recordings ORDER BY shard_id, ordinal")]
+    names = ("calm", "hello", "hostile", "silence", "quarantined", "injection", "unsealed")
+    made.ids = dict(zip(names, ids, strict=True))
 
 
 def _describe(made: Ledgered) -> None:

@@ -1,0 +1,46 @@
+-- name: only_look
+-- Whoever answers questions from outside may change nothing, and no question may take long.
+SELECT set_config('default_transaction_read_only', 'on', false), set_config('statement_timeout', %(longest)s, false);
+
+-- name: recording
+-- One recording by its id of the ledger, with what its platform says of it; an unsealed one has no words.
+SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
+    r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+    t.flags AS transcript_flags, u.id AS receipt_id, u.receipt, u.key AS run_key, to_jsonb(m) - 'day_id' - 'meta_id' AS metadata
+FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
+LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
+WHERE r.id = %(id)s;
+
+-- name: rows
+-- A day's visible recordings whole, for an export, one page after a key.
+SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
+    r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
+    t.language_probability, t.text, t.words, t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
+    m.location_created, m.text_language, m.author_id, m.author_name, m.author_nickname, m.author_verified, m.digg_count,
+    m.share_count, m.comment_count, m.play_count, m.collect_count, m.music_id, m.music_title, m.music_author, m.video_seconds,
+    m.subtitle_language, m.collected, m.country
+FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+LEFT JOIN transcripts t ON t.id = r.current_id
+LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
+WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
+    AND r.id > %(after)s
+ORDER BY r.id LIMIT %(limit)s;
+
+-- name: receipts
+-- The receipts of a day's current transcripts.
+SELECT u.id, u.key, u.receipt, count(*) AS recordings FROM recordings r
+JOIN transcripts t ON t.id = r.current_id JOIN runs u ON u.id = t.run_id
+WHERE r.day_id = %(day_id)s GROUP BY u.id ORDER BY u.id;
+
+-- name: versions
+SELECT t.version, t.created, t.outcome, t.language, t.word_count, t.run_key, t.run_id AS receipt_id,
+    coalesce(t.id = r.current_id, false) AS current
+FROM transcripts t JOIN recordings r ON r.id = t.recording_id WHERE t.recording_id = %(id)s ORDER BY t.version;
+
+-- name: leased
+-- The shards in somebody's hands, through the index on leases; a lease that lapsed is nobody's.
+SELECT i.name AS site, d.date, s.name AS shard, s.slot, s.owner, s.epoch, s.attempts, s.lease_until,
+    extract(epoch FROM s.lease_until - clock_timestamp())::float8 AS seconds_left
+FROM shards s JOIN days d ON d.id = s.day_id JOIN sites i ON i.id = d.site_id
+WHERE s.state = 'leased' ORDER BY d.date, s.id LIMIT %(limit)s;

@@ -1,0 +1,101 @@
+"""What people ask across the ledger's tables: one recording whole, a day's rows for an export, who holds what now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg import IsolationLevel
+
+from db import formats
+from db.connect import Connection, translated
+from db.names import display
+from db.sql import load
+
+SQL = load("reports.sql")
+PAGE = 200  # recordings read at once: memory does not follow the length of a day
+LONGEST_QUESTION = "2s"
+
+_OF_RECORDING = (
+    "id", "site", "date", "slot", "shard", "ordinal", "meta_id", "name", "sha256", "state", "seconds", "flags",
+    "failure_class", "failure_reason", "version", "language_probability", "word_count",
+)  # fmt: skip
+
+
+@translated()
+def only_look(connection: Connection) -> None:
+    """Let this session change nothing and ask nothing long."""
+    connection.execute(SQL["only_look"], {"longest": LONGEST_QUESTION})
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """What is read inside is one moment's state of the ledger, whatever is recorded meanwhile."""
+    before = connection.isolation_level
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    try:
+        with connection.transaction():
+            yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level = before
+
+
+@translated()
+def recording(connection: Connection, recording_id: int) -> dict[str, Any] | None:
+    """The recording of that id with its `segments`, its name as it may be shown, its receipt and metadata."""
+    row = connection.execute(SQL["recording"], {"id": recording_id}).fetchone()
+    return row and _open(row)
+
+
+@translated()
+def page(connection: Connection, day_id: int, *, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    """One page of a day's visible recordings, whole, after the id `after`."""
+    values = {"day_id": day_id, "state": state, "after": after, "limit": limit}
+    return [_open(row) for row in connection.execute(SQL["rows"], values)]
+
+
+def rows(connection: Connection, day_id: int, *, state: str | None = None) -> Iterator[list[dict[str, Any]]]:
+    """All visible recordings of a day, whole, page by page."""
+    after = 0
+    while found := page(connection, day_id, state=state, after=after, limit=PAGE):
+        yield found
+        after = found[-1]["id"]
+
+
+@translated()
+def receipts(connection: Connection, day_id: int) -> list[dict[str, Any]]:
+    """The receipts of a day's current transcripts: id, key, receipt, and how many recordings are of each."""
+    return connection.execute(SQL["receipts"], {"day_id": day_id}).fetchall()
+
+
+@translated()
+def versions(connection: Connection, recording_id: int) -> list[dict[str, Any]]:
+    """Every transcript of a recording, oldest first; `current` marks the one the world sees."""
+    return connection.execute(SQL["versions"], {"id": recording_id}).fetchall()
+
+
+@translated()
+def leased(connection: Connection, *, limit: int = 100) -> list[dict[str, Any]]:
+    """The shards that workers hold now; a negative `seconds_left` says that the worker has gone."""
+    return connection.execute(SQL["leased"], {"limit": limit}).fetchall()
+
+
+def document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A recording's row as the document that formats.render takes."""
+    about = {key: row[key] for key in _OF_RECORDING if key in row}
+    about |= {"date": row["date"].isoformat(), "sha256": row["sha256"].hex()}
+    receipt = row.get("receipt")
+    key = row.get("run_key")
+    return {
+        "segments": row["segments"] or [],
+        "language": row["language"],
+        "recording": about,
+        "receipt": receipt if receipt is None or key is None else {"key": key.hex(), **receipt},
+    }
+
+
+def _open(row: dict[str, Any]) -> dict[str, Any]:
+    packed = row.pop("words")
+    return row | {"name": display(row["name"]), "segments": None if packed is None else formats.unpack(packed)}

@@ -1,0 +1,109 @@
+"""How answers look: JSON that nothing can run, text as text, and every error as problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import date
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from db.days import NoSuchDay
+from db.errors import DayscribeError, NeedsConfiguration, TryAgain
+from db.sites import UnknownSite
+
+RETRY_AFTER = "5"  # seconds
+MIMETYPES = {
+    "json": "application/json",
+    "txt": "text/plain",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "tsv": "text/tab-separated-values",
+}
+# Even a browser that takes JSON for a page finds no tag in it.
+_INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def answer(data: object, status: int = HTTPStatus.OK) -> Response:
+    """The data as JSON, in plain ASCII."""
+    return Response(inert(json.dumps(plain(data), allow_nan=False)) + "\n", status, mimetype="application/json")
+
+
+def inert(document: str) -> str:
+    """A JSON document that means the same and holds no tag: these characters stand in strings only."""
+    return document.translate(_INERT)
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own kinds; a number that is none becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, date):  # datetime is one too
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def problem(status: int, detail: str) -> Response:
+    """An error, as RFC 9457 says it."""
+    phrase = HTTPStatus(status).phrase
+    response = answer({"type": "about:blank", "title": phrase, "status": status, "detail": detail}, status)
+    response.mimetype = "application/problem+json"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def install(app: Flask) -> None:
+    """Answer every error in one form, and log none of what was asked or found."""
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(DayscribeError, _ours)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _refused(error: HTTPException) -> Response:
+    response = problem(error.code or HTTPStatus.INTERNAL_SERVER_ERROR, error.description or "")
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _ours(error: DayscribeError) -> Response:
+    if isinstance(error, NoSuchDay | UnknownSite):
+        return problem(HTTPStatus.NOT_FOUND, str(error))
+    if isinstance(error, TryAgain | NeedsConfiguration):
+        _log().warning("%s", error)
+        kind = (type(error).__doc__ or "").strip()
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, kind)  # where the ledger is concerns the log alone
+    return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> Response:
+    """A bug of ours: its kind and place are logged, never its words, which may be somebody's."""
+    _log().error("%s at %s", type(error).__name__, _place(error.__traceback__))
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "This is a bug in dayscribe; the server's log shows where.")
+
+
+def _place(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+
+
+def _log() -> Any:
+    from flask import current_app
+
+    return current_app.logger

@@ -1,0 +1,63 @@
+"""Who may ask, and how: GET only, this machine only unless a bearer token is set, and the headers of every answer."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from hmac import compare_digest
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
+
+from db import tokens
+
+TOKEN_FILE = "DAYSCRIBE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
+HERE = ["localhost", "127.0.0.1", "[::1]"]
+METHODS = ("GET", "HEAD")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def install(app: Flask) -> None:
+    """Put the guard at the door; the token is read once, when the application is made."""
+    file = os.environ.get(TOKEN_FILE)
+    token = tokens.read(Path(file)).encode() if file else None
+    if token is None:
+        app.config["TRUSTED_HOSTS"] = HERE  # a page elsewhere whose name resolves to us (DNS rebinding) is not us
+
+    @app.before_request
+    def ask_who() -> None:
+        if request.path != "/healthz":
+            _let_in(token)
+        if request.method not in METHODS:
+            raise MethodNotAllowed(METHODS, "This API only answers questions: GET.")
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+
+def _let_in(token: bytes | None) -> None:
+    if token is None:
+        if not _is_here(request.remote_addr):
+            raise Forbidden(f"Only this machine may ask while the server has no token ({TOKEN_FILE}).")
+        return
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(given.strip().encode("utf-8", "replace"), token):
+        raise Unauthorized("Send the token: 'Authorization: Bearer …'.", www_authenticate=WWWAuthenticate("bearer"))
+
+
+def _is_here(address: str | None) -> bool:
+    """Whether a request came from this machine; a Unix socket names no address."""
+    try:
+        return not address or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
