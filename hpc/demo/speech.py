@@ -162,7 +162,7 @@ class Speaker:
         for parameter, value in settings:
             self._library.espeak_SetParameter(parameter, value, 0)
         self._c.srand(1)  # breath noise comes from rand()
-        encoded = text.encode() + b"\0"
+        encoded = text.replace("no one", "no |one").encode() + b"\0"  # else its dictionary says them as one word
         self._library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _CHARS_UTF8, None, None)
         self._library.espeak_Synchronize()
         pcm = np.concatenate([*blocks, np.zeros(0, np.int16)])

@@ -42,6 +42,11 @@ def test_an_utterance_says_when_each_word_was_spoken(speaker: Speaker) -> None:
     assert spoken.pcm.dtype == np.int16
 
 
+def test_words_that_the_synthesiser_would_join_keep_times_of_their_own(speaker: Speaker) -> None:
+    spoken = speaker.say("july no one may may.", voice="gmw/en")
+    assert [word for word, _, _ in spoken.words] == ["july", "no", "one", "may", "may"]
+
+
 def test_the_sound_is_where_the_times_say(speaker: Speaker) -> None:
     spoken = speaker.say("seven, seven.", voice="gmw/en", word_gap=60)
     (_, _, first_end), (_, second_start, _) = spoken.words
