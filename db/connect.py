@@ -20,6 +20,14 @@ SQL = load("connect.sql")
 
 Connection = psycopg.Connection[DictRow]
 
+# A network that swallows packets is noticed within a minute or so, not after the system's two hours.
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 _STRICT = "verify-full"
 # What the server or libpq says when trying again would never help. Connection failures carry no SQLSTATE.
@@ -40,21 +48,14 @@ def connect(dsn: str, *, application: str = "dayscribe", require_tls: bool = Tru
     `dsn` is a libpq connection string or URI, `service=NAME` included. Every host but this machine is spoken to only
     under TLS with a verified name, unless `require_tls` is off.
     """
-    settings = _settings(dsn)
+    settings = _DEFAULTS | _settings(dsn)
     if require_tls:
         settings |= _tls(settings)
     with translated(f"the ledger ({safe(dsn)})"):
         connection = psycopg.connect(
-            make_conninfo("", **settings),
+            make_conninfo("", **settings | {"application_name": application, "client_encoding": "UTF8"}),
             autocommit=True,
             row_factory=dict_row,
-            application_name=application,
-            client_encoding="UTF8",
-            connect_timeout=settings.get("connect_timeout", 10),
-            keepalives=1,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
         )
         try:
             connection.execute(SQL["set_up"])

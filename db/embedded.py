@@ -146,8 +146,8 @@ class EmbeddedPostgres:
                     f"PostgreSQL {programs.version} could not make a database in {place.home}: {_last_words(said)}"
                     " Nothing was left behind; make room or choose another folder, and start again."
                 )
-            with (making / "postgresql.conf").open("a", encoding="utf-8") as settings:
-                settings.write(f"\ninclude_if_exists = '{_OURS}'\n")
+            settings = making / "postgresql.conf"
+            places.write(settings, f"{settings.read_text(encoding='utf-8')}\ninclude_if_exists = '{_OURS}'\n")
             making.rename(place.data)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
@@ -196,9 +196,7 @@ class EmbeddedPostgres:
         }
         if not self.durable:
             settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
-        path = place.data / _OURS
-        path.write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()), encoding="utf-8")
-        path.chmod(0o644)  # root writes it, the server's user reads it; the folder is closed to others
+        places.write(place.data / _OURS, "".join(f"{name} = '{value}'\n" for name, value in settings.items()))
 
 
 def _dsn(place: Place, database: str) -> str:
@@ -281,7 +279,7 @@ def _run(place: Place, program: Path, *arguments: str, keep: int | None = None) 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         yield descriptor
     finally:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -86,8 +87,11 @@ def settled(root: Path) -> Place:
     """The place that `root` stands for, as far as it was ever decided; changes nothing."""
     if os.geteuid() != 0:
         return Place(root, None)
-    if (pointer := root / POINTER).exists():
-        root = Path(pointer.read_text(encoding="utf-8").strip())
+    pointer = root / POINTER
+    # Only root's own word is taken, and only for a folder of ours: the next step gives that folder away.
+    if pointer.exists() and pointer.lstat().st_uid == 0:
+        home = Path(pointer.read_text(encoding="utf-8").strip())
+        root = home if home.parent == ELSEWHERE else root
     return Place(root, _owner(root / "data") or _owner(root) or _spare_account())
 
 
@@ -157,8 +161,10 @@ def within_reach(programs: Programs, account: Account | None) -> Programs:
             libraries = base.with_name(f"{base.name}.libs")  # where a wheel keeps the libraries it brought
             if libraries.is_dir():
                 shutil.copytree(libraries, making / libraries.name)
-            making.chmod(0o755)
-            making.rename(copy)
+            for path in (making, *making.rglob("*")):  # readable, whatever the umask was
+                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+            with suppress(OSError):  # another process was quicker
+                making.rename(copy)
         finally:
             shutil.rmtree(making, ignore_errors=True)
     return Programs(copy / base.name / programs.root.name / "bin", programs.version)
@@ -179,6 +185,15 @@ def socket_folder(place: Place) -> Path:
     return folder
 
 
+def write(path: Path, text: str) -> None:
+    """Replace a small file whole. As root we write into folders of other users: nothing that lies there is followed."""
+    making = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")
+    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)  # the server's user reads it; the folder is closed to others
+        file.write(text)
+    making.replace(path)
+
+
 def remove_sockets(place: Place) -> None:
     """Of a dead server; the folder's own, so that a copy of it never removes those of the original."""
     for left in (*place.home.glob("socket-*"), *SHORT.glob(f"{_socket_prefix(place)}*")):
@@ -195,15 +210,13 @@ def _for_root(root: Path) -> Place:
         return Place(root, account)
     home = _elsewhere() / f"{_digest(root)}-{secrets.token_hex(4)}"
     refuse_network(home)
-    making = root / f"{POINTER}.new"
-    making.write_text(f"{home}\n", encoding="utf-8")
-    making.replace(root / POINTER)
+    write(root / POINTER, f"{home}\n")
     return Place(home, account)
 
 
 def _refuse_foreign(root: Path) -> None:
     """Never take over a folder with other things in it: it will be given to the server's user and closed to others."""
-    ours = re.compile(rf"lock|{POINTER}(\.new)?|data\.new-.*|socket-.*|server\.log(\.old)?|alive")
+    ours = re.compile(rf"lock|{POINTER}(\.new-.*)?|data\.new-.*|socket-.*|server\.log(\.old)?|alive")
     if strangers := sorted(path.name for path in root.iterdir() if not ours.fullmatch(path.name)):
         raise NeedsConfiguration(
             f"{root} is to hold a database, and has other things in it ({strangers[0]}): name a new or empty folder."
@@ -229,7 +242,9 @@ def _spare_account() -> Account:
 
 
 def _elsewhere() -> Path:
-    ELSEWHERE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not ELSEWHERE.exists():
+        ELSEWHERE.mkdir(parents=True, exist_ok=True)
+        ELSEWHERE.chmod(0o755)
     return ELSEWHERE
 
 

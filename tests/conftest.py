@@ -41,29 +41,34 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
+def admin_dsn(postgres: EmbeddedPostgres) -> str:
+    return postgres.start()
+
+
+@pytest.fixture(scope="session")
 def roles() -> Roles:
     return Roles.prefixed("dayscribe")
 
 
 @pytest.fixture(scope="session")
-def template(postgres: EmbeddedPostgres, roles: Roles) -> str:
+def template(admin_dsn: str, roles: Roles) -> str:
     """A migrated ledger that is only ever copied."""
-    _execute(postgres, "CREATE DATABASE {}", _TEMPLATE)
-    with connect(make_conninfo(postgres.start(), dbname=_TEMPLATE)) as connection:
+    _execute(admin_dsn, "CREATE DATABASE {}", _TEMPLATE)
+    with connect(make_conninfo(admin_dsn, dbname=_TEMPLATE)) as connection:
         initialise(connection, roles)
     return _TEMPLATE
 
 
 @pytest.fixture(scope="session")
-def fresh_ledger(postgres: EmbeddedPostgres, template: str) -> Callable[[], AbstractContextManager[str]]:
+def fresh_ledger(admin_dsn: str, template: str) -> Callable[[], AbstractContextManager[str]]:
     """`with fresh_ledger() as dsn:` for tests that need more than one, or share one."""
 
     @contextmanager
     def copy() -> Iterator[str]:
         name = f"ledger_{next(_numbers)}"
-        _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
-        yield make_conninfo(postgres.start(), dbname=name)
-        _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+        _execute(admin_dsn, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+        yield make_conninfo(admin_dsn, dbname=name)
+        _execute(admin_dsn, "DROP DATABASE {} WITH (FORCE)", name)
 
     return copy
 
@@ -76,12 +81,12 @@ def dsn(fresh_ledger: Callable[[], AbstractContextManager[str]]) -> Iterator[str
 
 
 @pytest.fixture
-def empty_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
+def empty_dsn(admin_dsn: str) -> Iterator[str]:
     """A database with nothing in it."""
     name = f"empty_{next(_numbers)}"
-    _execute(postgres, "CREATE DATABASE {}", name)
-    yield make_conninfo(postgres.start(), dbname=name)
-    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    _execute(admin_dsn, "CREATE DATABASE {}", name)
+    yield make_conninfo(admin_dsn, dbname=name)
+    _execute(admin_dsn, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 @pytest.fixture
@@ -90,6 +95,6 @@ def ledger(dsn: str) -> Iterator[Connection]:
         yield connection
 
 
-def _execute(server: EmbeddedPostgres, statement: str, *names: str) -> None:
-    with psycopg.connect(server.start(), autocommit=True) as connection:
+def _execute(dsn: str, statement: str, *names: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(SQL(statement).format(*map(Identifier, names)))

@@ -27,7 +27,9 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="dayscribe-room-"))
     folder.chmod(0o755)
     monkeypatch.setattr(places, "ELSEWHERE", folder / "elsewhere")
+    usual = os.umask(0o077)  # as careful administrators have it
     yield folder
+    os.umask(usual)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -91,7 +93,7 @@ def test_the_server_is_never_root_and_its_files_are_its_own(server: EmbeddedPost
 
 def test_each_user_has_a_server_and_cannot_enter_the_others(server: EmbeddedPostgres, room: Path) -> None:
     dsn = server.start()
-    (room / "theirs").mkdir()
+    (room / "theirs").mkdir(mode=0o700)
     os.chown(room / "theirs", NOBODY.pw_uid, NOBODY.pw_gid)
     other = EmbeddedPostgres(room / "theirs", durable=False)
     their_dsn = as_nobody(other.start)
@@ -162,6 +164,31 @@ def test_programs_that_only_root_can_reach_are_copied_and_no_folder_is_opened(
     server.stop()
     assert seven(server.start()) == 7
     assert list((room / "elsewhere").iterdir()) == copies
+
+
+def test_what_another_user_laid_into_a_folder_is_not_followed_by_root(server: EmbeddedPostgres, room: Path) -> None:
+    """A pointer or a link of theirs would make root give away or overwrite what it names."""
+    precious = room / "precious"
+    precious.mkdir(mode=0o700)
+    (precious / "file").write_text("kept")
+    server.root.mkdir()
+    (server.root / places.POINTER).write_text(f"{precious}\n")
+    for path in (server.root, server.root / places.POINTER):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    server.start()
+    server.stop()
+    settings = server.describe().data / "dayscribe.conf"
+    settings.unlink()
+    settings.symlink_to(precious / "file")
+    server.start()
+    assert (precious.stat().st_uid, (precious / "file").read_text()) == (0, "kept")
+    assert server.describe().data == server.root / "data"
+    (server.root / "lock").unlink()
+    (server.root / "lock").symlink_to(precious / "new")
+    with pytest.raises(NeedsConfiguration, match="lock: Too many levels of symbolic links"):
+        server.stop()
+    assert sorted(path.name for path in precious.iterdir()) == ["file"]
+    (server.root / "lock").unlink()
 
 
 def test_a_system_where_root_cannot_become_another_user_says_so(
