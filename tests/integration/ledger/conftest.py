@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -84,6 +86,18 @@ class Books:
 
     def state(self, day: days.Day) -> DayState:
         return days.by_id(self.connection, day.id).state
+
+    def somebody_waits(self) -> bool:
+        """Whether a session of this ledger waits for a row that another holds."""
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(self.value(waits))
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Look again and again, for no longer than a frozen test should last."""
+        give_up, pause = time.monotonic() + 20, threading.Event()
+        while not true():
+            assert time.monotonic() < give_up, "what was waited for did not happen"
+            pause.wait(0.01)
 
     def everything(self) -> dict[str, list[Any]]:
         """All that a refused call must leave as it was."""
