@@ -27,7 +27,9 @@ from db.roles import Roles
 from db.states import DayState
 
 LEASE = timedelta(minutes=10)
-WORDS: list[dict[str, Any]] = [{"word": f"word{i}", "start": i / 2, "end": i / 2 + 0.4, "score": 0.9} for i in range(60)]
+WORDS: list[dict[str, Any]] = [
+    {"word": f"word{i}", "start": i / 2, "end": i / 2 + 0.4, "score": 0.9} for i in range(60)
+]
 SEGMENT = {"start": 0.0, "end": 30.0, "text": " ".join(str(word["word"]) for word in WORDS), "avg_logprob": -0.3}
 PACKED = formats.pack([SEGMENT | {"words": WORDS}])
 

@@ -51,7 +51,7 @@ def command(app: App, /, *, slots: int, clips: int, serve: bool, stop: bool) -> 
         return
     folder = app.settings.home / "day"
     truth = _make_day(app, folder, slots, clips)
-    tally, rows, seconds = _transcribe(app, folder)
+    tally, rows, seconds = _transcribe(app, truth.location)
     report = _report(app, truth, tally, rows, seconds)
     if serve:
         report["api"] = start_api(app)
@@ -71,7 +71,7 @@ def _make_day(app: App, folder: Path, slots: int, clips: int) -> Any:
     from hpc.demo.day import make_day
     from hpc.demo.trouble import Trouble
 
-    with app.display.progress("speaking the day", total=slots, unit="archives") as bar:
+    with app.display.progress("speaking the day", total=slots * clips, unit="clips") as bar:
         return make_day(
             folder,
             site=SITE,
@@ -80,11 +80,11 @@ def _make_day(app: App, folder: Path, slots: int, clips: int) -> Any:
             clips=clips,
             seed=SEED,
             trouble=Trouble.default(),
-            progress=lambda done: bar.update(done=done),
+            progress=bar.advance,
         )
 
 
-def _transcribe(app: App, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], float | None]:
+def _transcribe(app: App, location: str) -> tuple[dict[str, Any], list[dict[str, Any]], float | None]:
     """The day's tally and its recordings, and how long this run took if it did anything."""
     from db import days, sites, transcripts
     from hpc import wiring
@@ -92,7 +92,7 @@ def _transcribe(app: App, folder: Path) -> tuple[dict[str, Any], list[dict[str, 
 
     app.display.say("starting PostgreSQL, then WhisperX (some seconds) …")
     with wiring.session(app.settings, application="dayscribe-demo") as session:
-        site = session(sites.put, SITE, location=str(folder))
+        site = session(sites.put, SITE, location=location)
         day = wiring.register(app.settings, session, site, DATE).day
         seconds = None
         if days.is_finished(day):
