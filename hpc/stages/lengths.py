@@ -98,7 +98,7 @@ def _ogg(data: bytes, start: int) -> Claim:
 
 
 def _mov(data: bytes, start: int) -> Claim:
-    at, index = start, False
+    at, index, fragments = start, False, False
     while at + 8 <= len(data):
         (size,), name = unpack_from(">I", data, at), data[at + 4 : at + 8]
         if size == 1 and at + 16 <= len(data):
@@ -107,9 +107,9 @@ def _mov(data: bytes, start: int) -> Claim:
             break
         if name in _ATOMS and at + size > len(data):
             return Claim(cut=f"its part {name.decode()} states {size} bytes, {len(data) - at} are there")
-        index = index or name in (b"moov", b"moof")
+        index, fragments = index or name == b"moov", fragments or name == b"moof"
         at = at + size if size else len(data)
-    return Claim() if index else Claim(cut="its index (moov) is missing")
+    return Claim(open=fragments) if index else Claim(cut="its index (moov) is missing")
 
 
 def _matroska(data: bytes, start: int) -> Claim:

@@ -104,7 +104,7 @@ def _stated(says: Claim, name: str, container: InputContainer, stream: AudioStre
     """The length in seconds that a container states and that can be held against it."""
     if says.seconds is not None:
         return says.seconds
-    if name not in ("mov", "ogg", "matroska"):
+    if says.open or name not in ("mov", "ogg", "matroska"):
         return None  # elsewhere PyAV's figure is guessed from the size
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
