@@ -121,7 +121,7 @@ def _encoded(pcm: Pcm, codec: Codec) -> bytes:
 def _speech(speaker: Speaker, rng: random.Random, *, patient: bool) -> _Sound:
     """Sentences of one voice with pauses between them, which a patient speaker makes long."""
     voice, rate, pitch = rng.choice(TRAINED_VOICES), rng.choice((140, 150, 160)), rng.randint(40, 60)
-    wanted = rng.uniform(SHORTEST, 12.0) if rng.random() < 0.85 else rng.uniform(12.0, LONGEST - 3)
+    wanted = rng.uniform(SHORTEST, 9.0) if rng.random() < 0.85 else rng.uniform(9.0, LONGEST - 3)
     peak = rng.uniform(0.3, 0.6)
     pieces, words = [_rest(rng.uniform(0.3, 0.8))], list[tuple[str, float, float]]()
     length = len(pieces[0])
@@ -146,7 +146,7 @@ def _rest(seconds: float) -> Wave:
 
 def _negative(kind: str, rng: random.Random) -> _Sound:
     """Sound without a word in it."""
-    count = int(rng.uniform(SHORTEST, 10.0) * SAMPLE_RATE)
+    count = int(rng.uniform(SHORTEST, 9.0) * SAMPLE_RATE)
     dice = np.random.default_rng(rng.getrandbits(64))
     if kind == SILENCE:
         return _Sound(dice.integers(-1, 2, count).astype(np.int16))  # what a recorder's last bit does

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,7 +26,7 @@ from typing import Any
 
 from db import faults
 from db.errors import TryAgain
-from hpc.dates import MONTHS
+from hpc.dates import MONTHS, SITE
 from hpc.demo.archive import write_archive
 from hpc.demo.clips import make_clips
 from hpc.demo.companions import KINDS, write_companions
@@ -81,13 +82,15 @@ def make_day(
     clips: int,
     seed: int,
     trouble: Trouble,
-    progress: Progress = lambda clips: None,  # noqa: ARG005
+    progress: Progress = lambda archives: None,  # noqa: ARG005
 ) -> DayTruth:
     """Make the day in `<folder>/<site>_<year>_<month>/prepped_data`; what is there already of the same day is kept.
 
-    `progress` is told of clips as they are done. The truth is written to `<folder>/truth`, companions that are to come
+    `progress` is told how many archives are done. The truth is written to `<folder>/truth`, companions that are to come
     late to `<folder>/late`: neither is inside the folder that the pipeline is given.
     """
+    if not SITE.fullmatch(site):
+        raise BadSetting(f"A site's name is lower-case letters, digits, '-' and '_', a letter first; not {site!r}.")
     if not 1 <= slots <= SLOTS_A_DAY or not 1 <= clips <= MOST_CLIPS or date.year not in YEARS:
         raise BadSetting(
             f"A synthetic day has 1 to {SLOTS_A_DAY} slots of 1 to {MOST_CLIPS} clips, "
@@ -111,9 +114,10 @@ def make_day(
     }  # fmt: skip
     with _alone(folder, date):
         _adopt(folder, audio, date, head)
-        done = [job for job in jobs if _is_whole(job)]
-        progress(sum(job.plan.clips for job in done))
-        _make([job for job in jobs if job not in done], progress)
+        todo = [job for job in jobs if not _is_whole(job)]
+        progress(len(jobs) - len(todo))
+        for done, _ in enumerate(_make(todo), start=len(jobs) - len(todo) + 1):
+            progress(done)
         _publish(folder / "truth" / f"{date}.jsonl", "".join(_lines(jobs)))
     return read_truth(folder, date)
 
@@ -145,8 +149,9 @@ def _adopt(folder: Path, audio: Path, on: date, head: dict[str, Any]) -> None:
         raise NotOurs(f"{found[0]} was not made by this command; choose a new folder, nothing was changed.")
     audio.mkdir(parents=True, exist_ok=True)
     (folder / "truth" / str(on)).mkdir(exist_ok=True)
-    for leftover in folder.glob(f"**/.0_{on}_*.tmp"):
-        leftover.unlink()
+    for pattern in (f"**/.0_{on}_*.tmp", f"truth/.{on}.*.tmp", f"truth/{on}/.*.tmp"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink()
     _publish(path, json.dumps(head, indent=2) + "\n")
 
 
@@ -161,19 +166,17 @@ def _is_whole(job: _Job) -> bool:
     return same and all(any((place / name).exists() for place in (job.audio, job.folder / "late")) for name in names)
 
 
-def _make(jobs: Sequence[_Job], progress: Progress) -> None:
-    """One process a core, each making one archive at a time."""
+def _make(jobs: Sequence[_Job]) -> Iterator[None]:
+    """Make the archives, one process a core; says something after each."""
     workers = min(len(os.sched_getaffinity(0)), len(jobs))
     if workers <= 1:
-        for job in jobs:
-            progress(_make_archive(job))
+        yield from map(_make_archive, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         running = [pool.submit(_make_archive, job) for job in jobs]
         try:
-            for one in as_completed(running):
-                progress(one.result())
+            yield from (one.result() for one in as_completed(running))
         except BrokenProcessPool as error:
             raise Interrupted("A process making the day was ended; run the same command again to go on.") from error
         finally:
@@ -182,6 +185,7 @@ def _make(jobs: Sequence[_Job], progress: Progress) -> None:
 
 def _end_with_parent() -> None:
     """A killed command must not leave processes that wait for work for ever, or write while its successor does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -192,7 +196,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_archive(job: _Job) -> int:
+def _make_archive(job: _Job) -> None:
     """The archive, then its companions, then the receipt that says that both are whole."""
     temporary = job.archive.with_name(f".{job.archive.name}.{secrets.token_hex(8)}.tmp")
     members = make_clips(job.plan, on=job.date, shard=job.archive.name, source=job.source)
@@ -204,7 +208,6 @@ def _make_archive(job: _Job) -> int:
     write_companions(clips, number=job.plan.number, stem=place / job.name, source=job.source)
     lines = [to_line(clip.truth) for clip in clips]
     _publish(job.receipt, json.dumps({"sha256": _digest(job.archive), "lines": lines}))
-    return job.plan.clips
 
 
 def _digest(path: Path) -> str:

@@ -207,7 +207,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         with path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        said = (getattr(error, "strerror", None) or str(error).partition("\n")[0]).rstrip(".")
         raise BadData(f"{path} cannot be read as Parquet ({said}); fetch it again.") from error
 
 

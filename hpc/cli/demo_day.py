@@ -1,0 +1,69 @@
+"""`dayscribe demo-day`: a synthetic day of audio with known words, for trying things out and for tests."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import click
+
+from hpc.cli.display import clock
+from hpc.cli.options import DAY, App, answering
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--site", default="demo", show_default=True, metavar="NAME", help="The site's name.")
+@click.option("--date", "on", type=DAY, default="2025-01-31", show_default=True, help="The day to make.")
+@click.option("--slots", type=int, default=6, show_default=True, help="Archives of the day.")
+@click.option("--clips", type=int, default=30, show_default=True, help="Clips in an archive.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed says other words.")
+@click.option("--trouble", default="default", show_default=True, metavar="NAMES", help="What to plant; see above.")
+@answering
+def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips: int, seed: int, trouble: str) -> None:
+    """Make a synthetic day of audio in FOLDER.
+
+    Archives of spoken clips, their Parquet companions, and beside them, in FOLDER/truth, what is said in each. The same
+    options give the same bytes; a command that was killed goes on where it stopped.
+
+    --trouble is default, none, all, or names with commas between them: missing-slot, zero-bytes, html, truncated,
+    one-hertz, playlist, garbage, duplicate, hostile-names, plain-tar, late-parquet, flipped-bit, cut-archive.
+    """
+    from hpc.demo.day import make_day
+    from hpc.demo.trouble import Trouble
+
+    wanted = Trouble.named(trouble)
+    with app.display.progress("speaking the day", total=slots, unit="archives") as bar:
+        day = make_day(
+            folder,
+            site=site,
+            date=on,
+            slots=slots,
+            clips=clips,
+            seed=seed,
+            trouble=wanted,
+            progress=lambda done: bar.update(done=done),
+        )
+    report = {
+        "day": f"{day.site} {day.date}",
+        "audio": day.audio,
+        "location": day.location,
+        "truth": day.truth,
+        "archives": len(day.archives),
+        "clips": len(day.clips),
+        "seconds": round(sum(clip.seconds for clip in day.clips), 1),
+        "missing": day.missing,
+        "misnamed": day.misnamed,
+        "damaged": day.damaged,
+        "late": day.late,
+        "broken": [f"{clip.shard}: {clip.member} ({clip.failure})" for clip in day.clips if clip.failure],
+    }
+    app.display.record(report if app.as_json else _spoken(report))
+
+
+def _spoken(report: dict[str, object]) -> dict[str, object]:
+    """The report for a person: no empty lists."""
+    shown = {name: value for name, value in report.items() if value not in ((), [])}
+    seconds = shown.pop("seconds")
+    assert isinstance(seconds, float)
+    return shown | {"length": clock(seconds)}
