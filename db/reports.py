@@ -35,7 +35,7 @@ def snapshot(connection: Connection) -> Iterator[None]:
     before = connection.isolation_level
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     try:
-        with connection.transaction():
+        with translated(), connection.transaction():
             yield
     finally:
         if not connection.closed:
