@@ -58,7 +58,6 @@ def _leases(tools: Tools, stop: Callable[[], bool]) -> Iterator[Lease]:
         leases = tools.feed.claim(tools.leases)
         if not leases:
             return
-        for lease in leases:
-            tools.recorder.expect(lease)
+        fresh = [lease for lease in leases if tools.recorder.expect(lease)]
         tools.engine.start()
-        yield from leases
+        yield from fresh

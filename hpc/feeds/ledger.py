@@ -57,7 +57,7 @@ class LedgerLease:
         self.feed.session(shards.release, self.leased.id, self.leased.epoch)
 
     def forget(self) -> None:
-        self.feed.renewer.drop(self.leased.id)
+        self.feed.renewer.drop(self.leased.id, self.leased.epoch)
 
 
 class LedgerFeed:

@@ -80,9 +80,14 @@ class Recorder:
         self._waiting: list[_Waiting] = []
         self._spent = 0.0
 
-    def expect(self, lease: Lease) -> None:
-        """The shard's results will come."""
+    def expect(self, lease: Lease) -> bool:
+        """The shard's results will come. False when they are on their way already: our lease had lapsed and has come
+        back to us, and what is on its way goes on under the new epoch."""
+        if shard := self._open.get(lease.shard.id):
+            shard.lease = lease
+            return False
         self._open[lease.shard.id] = _Open(lease)
+        return True
 
     def take(self, item: Result | Seal | Unsealed) -> None:
         """One item of the stream, in its order."""
@@ -112,8 +117,13 @@ class Recorder:
     def _publish(self, shard: _Open, seal: Seal | None) -> None:
         busy = self._busy()
         header = header_of(self._run, shard.lease.shard, shard.lease.epoch, busy - self._spent)
-        path = write_part(self._results, header, shard.results, seal)
-        self._spent, shard.results, shard.since = busy, [], 0.0
+        batch, self._spent, shard.results, shard.since = shard.results, busy, [], 0.0
+        try:
+            path = write_part(self._results, header, batch, seal)
+        except LeaseLost:  # settled by another, who has every result: ours are a second copy
+            self.tally.stale += 1
+            shard.lease.forget()
+            return
         self._waiting.append(_Waiting(path, shard.lease, seal is not None))
         with contextlib.suppress(LedgerAway):  # law 1: work goes on, the parts are recorded later by the same code
             self.flush()
