@@ -112,12 +112,11 @@ def _open(path: Path, *, follow: bool) -> tuple[BufferedReader, int]:
         if error.errno == errno.ENXIO:
             raise _NotAFile("a socket") from None
         raise _unreadable(path, error) from error
-    file = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        file.close()
+        os.close(descriptor)
         raise _NotAFile(_KINDS.get(stat.S_IFMT(status.st_mode), "no regular file"))
-    return file, status.st_size
+    return os.fdopen(descriptor, "rb"), status.st_size
 
 
 def _unreadable(path: Path, error: OSError) -> TryAgain:
