@@ -196,6 +196,7 @@ class EmbeddedPostgres:
         }
         if not self.durable:
             settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+            settings["dynamic_shared_memory_type"] = "mmap"  # in the folder, so that removing it leaves nothing
         places.write(place.data / _OURS, "".join(f"{name} = '{value}'\n" for name, value in settings.items()))
 
 

@@ -28,9 +28,17 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def quick() -> Path:
+    """A folder for databases that live for one test: in memory if there is room, as many small files take time."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
+    return memory if roomy else Path(tempfile.gettempdir())
+
+
+@pytest.fixture(scope="session")
+def postgres(quick: Path) -> Iterator[EmbeddedPostgres]:
     """One server for the whole run, with whatever programs this machine has (Debian's before the carried ones)."""
-    folder = Path(tempfile.mkdtemp(prefix="dayscribe-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="dayscribe-test-", dir=quick))
     server = EmbeddedPostgres(folder, durable=False)
     server.start()
     home = server.describe().data.parent

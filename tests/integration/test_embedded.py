@@ -27,9 +27,9 @@ NEW = Callable[..., EmbeddedPostgres]
 
 
 @pytest.fixture
-def room() -> Iterator[Path]:
+def room(quick: Path) -> Iterator[Path]:
     """A folder that everybody may pass through, as a real home is (pytest's own are closed to other users)."""
-    folder = Path(tempfile.mkdtemp(prefix="dayscribe-room-"))
+    folder = Path(tempfile.mkdtemp(prefix="dayscribe-room-", dir=quick))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

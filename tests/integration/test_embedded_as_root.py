@@ -22,9 +22,9 @@ NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def room(quick: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder everybody may pass through; what root keeps elsewhere lies in it, too."""
-    folder = Path(tempfile.mkdtemp(prefix="dayscribe-room-"))
+    folder = Path(tempfile.mkdtemp(prefix="dayscribe-room-", dir=quick))
     folder.chmod(0o755)
     monkeypatch.setattr(places, "ELSEWHERE", folder / "elsewhere")
     usual = os.umask(0o077)  # as careful administrators have it
