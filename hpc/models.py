@@ -171,7 +171,9 @@ def _inside(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _kind(path: Path) -> Kind | None:
-    """What kind of model lies here, judged by its files."""
+    """What kind of model lies here, judged by its files; nothing, if we may not look."""
+    if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+        return None
     if path.is_file():
         return Kind.ALIGNER if path.name in _TORCHAUDIO.values() else None
     if (path / "model.bin").is_file() and (path / "config.json").is_file():

@@ -37,17 +37,19 @@ def prepare(options: EngineOptions) -> None:
     log.addHandler(logging.NullHandler())
     log.propagate = False
     log.setLevel(logging.CRITICAL)
-    for name in ("lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     for message in ("\\s*torchcodec is not installed correctly", "TensorFloat-32", "std\\(\\): degrees of freedom"):
         warnings.filterwarnings("ignore", message=message)
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """WhisperX prints what it loads."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """WhisperX prints what it loads, and Lightning advises to convert WhisperX's own file."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
