@@ -105,7 +105,7 @@ def test_the_list_names_kinds_sizes_and_locks_without_reading_a_model(tmp_path: 
 def test_what_cannot_be_read_is_no_model_and_breaks_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "closed", ASR_FILES)
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))
+    monkeypatch.setattr(os, "access", lambda path, _: "closed" not in str(path))
     assert not [model for model in list_models([tmp_path]) if model.path.is_relative_to(tmp_path)]
 
 
