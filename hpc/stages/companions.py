@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from db.errors import BadData
-from db.metadata import COLUMNS
 
 BATCH_ROWS = 2_000
 LONGEST_ID = 255  # characters; what a recording's own id may have (db/names.py)
@@ -133,7 +132,7 @@ def _unix_seconds(value: Any) -> float | None:
 
 
 # The ledger's columns: how a cell is read, and the companions' names for it, the best first.
-_WAYS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
+WAYS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "posted": (as_time, ("meta_createtime",)),
     "description": (as_text, ("meta_desc",)),
     "location_created": (as_text, ("meta_locationcreated",)),
@@ -155,17 +154,16 @@ _WAYS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "collected": (as_time, ("collection_timestamp", "collection_timestamp_x", "collection_timestamp_y")),
     "country": (as_text, ("country",)),
 }
-assert tuple(_WAYS) == COLUMNS
 
 
 def rows(path: Path) -> Iterator[tuple[Any, ...]]:
-    """(meta_id, *COLUMNS) of each row of a `_metadata.parquet` that has an id; never more than a batch in memory."""
+    """(meta_id, *db.metadata.COLUMNS) of each row of a `_metadata.parquet` that has an id; memory stays flat."""
     names = _schema(path).names
     ids = _named(names, ("meta_id",))
     if not ids:
         raise BadData(f"{path} has no column meta_id, so its rows belong to no recording: this is no metadata file.")
-    groups = [ids, *(_named(names, spellings) for _, spellings in _WAYS.values())]
-    ways = [as_id, *(way for way, _ in _WAYS.values())]
+    groups = [ids, *(_named(names, spellings) for _, spellings in WAYS.values())]
+    ways = [as_id, *(way for way, _ in WAYS.values())]
     for batch in _batches(path, sorted({name for group in groups for name in group})):
         read = {name: _cells(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
         columns = (
