@@ -81,6 +81,13 @@ class Display:
         """Text as it is; on a terminal without what could move the cursor."""
         self.stdout.write(printable(text, lines=True) if self.stdout.isatty() else text)
 
+    def passage(self, text: str, *, marks: tuple[str, str] | None = None) -> None:
+        """A line of text; what stands between the marks is bold on a terminal, and keeps its marks elsewhere."""
+        shown = printable(text)
+        if marks and self.stdout.isatty():
+            shown = shown.replace(marks[0], "\x1b[1m").replace(marks[1], "\x1b[22m") + "\x1b[0m"
+        self._line(shown)
+
     def say(self, message: str) -> None:
         """A word to the person; never part of the answer."""
         if not self.quiet:

@@ -16,6 +16,8 @@ from hpc.cli.display import Display
 from hpc.dates import parse_day, parse_days
 
 if TYPE_CHECKING:
+    from db.session import Session
+    from db.sites import Site
     from hpc.config import Settings
 
 Command = Callable[..., Any]
@@ -93,3 +95,17 @@ DAYS = Days()
 def site_option(command: Command) -> Command:
     """Adds --site."""
     return click.option("--site", metavar="NAME", help="The site; may be left out while there is only one.")(command)
+
+
+def chosen_site(session: Session, name: str | None) -> Site:
+    """The site of that name; without a name the only one there is."""
+    from db import sites
+    from hpc.errors import BadSetting
+
+    if name is not None:
+        return session(sites.get, name)
+    every = session(sites.every)
+    if len(every) != 1:
+        known = ", ".join(site.name for site in every) or "none yet; `dayscribe days add` makes one"
+        raise BadSetting(f"Say which site: --site NAME (known: {known}).")
+    return every[0]

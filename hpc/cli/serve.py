@@ -1,0 +1,127 @@
+"""`dayscribe serve`: the JSON API, by handing this process over to gunicorn."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpc.cli.options import App, answering
+
+if TYPE_CHECKING:
+    from hpc.config import Settings
+
+THREADS = 64  # questions that may be open at once; those that ask the ledger take turns (monitor/store.py)
+TOKEN_FILE, DSN = "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN"
+
+
+@click.command()
+@click.option("--host", metavar="ADDRESS", help="The address to listen on; else serve.host.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen on, 0 for any free one; else serve.port."
+)
+@answering
+def command(app: App, /, *, host: str | None, port: int | None) -> None:
+    """Answer questions about the ledger over HTTP.
+
+    Reads only. Other machines may ask only if DAYSCRIBE_API_TOKEN_FILE names a file, mode 0600, with a token; every
+    request then carries it. Ends with SIGTERM or Ctrl-C.
+    """
+    settings = app.settings
+    host = host or settings.serve.host
+    _check_token(host)
+    environment = _environment(settings)
+    listener = _listen(host, settings.serve.port if port is None else port)
+    address = _address(listener)
+    app.display.say(f"The API answers at {address}/api/v1/days; the reference pipeline's at {address}/pipeline/status.")
+    if app.as_json:
+        app.display.record({"address": address, "process": os.getpid()})
+    sys.stdout.flush()
+    # Modules, and gunicorn's own settings file, are found where we are: never in the folder the command started in.
+    os.chdir(Path(__file__).parents[2])
+    os.execve(_gunicorn(), _arguments(listener), environment)  # noqa: S606 - an argument list, no shell
+
+
+def _check_token(host: str) -> None:
+    """Refuse to listen to other machines without a token, and refuse a token that others can read."""
+    from db import tokens
+    from hpc.errors import BadSetting
+
+    file = os.environ.get(TOKEN_FILE)
+    if file:
+        tokens.read(Path(file))
+    elif not _is_loopback(host):
+        raise BadSetting(
+            f"{host} can be reached from other machines, and the API has no token. Make one, (umask 077; openssl rand"
+            f" -hex 32 > FILE), and set {TOKEN_FILE}=FILE; or listen on 127.0.0.1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Ours, and where the ledger is: a libpq string never holds a password (law 7)."""
+    from hpc import wiring
+
+    environment = {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"}
+    if TOKEN_FILE in environment:
+        environment[TOKEN_FILE] = str(Path(environment[TOKEN_FILE]).absolute())
+    if DSN not in environment:
+        own = settings.ledger.conninfo is None
+        if own:
+            wiring.ledger_dsn(settings)
+        environment[DSN] = f"embedded:{wiring.embedded(settings).root}" if own else settings.ledger.conninfo or ""
+    environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
+    return environment
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket that gunicorn inherits: an address in use is told here, and port 0 has its number."""
+    from hpc.errors import BadSetting
+
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise BadSetting(f"The API cannot listen on {host} port {port}: {error.strerror}.") from error
+    listener.listen(128)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _gunicorn() -> str:
+    from db.errors import NeedsConfiguration
+
+    program = Path(sys.executable).parent / "gunicorn"
+    if not program.exists():
+        raise NeedsConfiguration(f"{program} is missing; install dayscribe's requirements again.")
+    return str(program)
+
+
+def _arguments(listener: socket.socket) -> list[str]:
+    return [
+        "gunicorn",
+        *("--worker-class", "gthread", "--workers", "1", "--threads", str(THREADS)),
+        *("--bind", f"fd://{listener.fileno()}"),
+        *("--graceful-timeout", "10", "--log-level", "warning", "--no-control-socket"),
+        "monitor:create_app()",
+    ]
