@@ -90,15 +90,10 @@ def _listen(host: str, port: int) -> socket.socket:
     from hpc.errors import BadSetting
 
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         raise BadSetting(f"The API cannot listen on {host} port {port}: {error.strerror}.") from error
-    listener.listen(128)
     listener.set_inheritable(True)
     return listener
 
