@@ -1,4 +1,4 @@
-"""The pipeline's branches of the error tree that db/errors.py begins, and the classes a recording can be quarantined under.
+"""The pipeline's branches of the tree in db/errors.py, and why a recording can be quarantined.
 
 TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   EngineLost                ArchiveDamaged                ModelMissing

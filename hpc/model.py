@@ -1,4 +1,4 @@
-"""The words this pipeline speaks: plain frozen values, no behaviour beyond a property, no imports of ours but errors."""
+"""The words this pipeline speaks: plain frozen values, no imports of ours but errors."""
 
 from __future__ import annotations
 

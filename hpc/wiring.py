@@ -18,7 +18,7 @@ from hpc import day, models, receipt, registry
 from hpc.config import Settings
 from hpc.engine_options import EngineOptions
 from hpc.feeds.ledger import LedgerFeed
-from hpc.feeds.renewer import Renewer
+from hpc.feeds.ledger.renewer import Renewer
 from hpc.model import Run
 from hpc.pipeline import Tools
 from hpc.ports import Source

@@ -38,7 +38,7 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
         from hpc import wiring
         from hpc.pipeline import work
 
-        with wiring.worker(app.settings, session, why=why, stop=stop, day_id=day and day.id) as tools:
+        with wiring.worker(app.settings, session, why=why, stop=stop, day_id=None if day is None else day.id) as tools:
             while True:
                 tally = work(tools, stop=stop, notice=lambda tally: _tell(bar, tally))
                 if stop() or not _wait(app, session, bar, day, stop):

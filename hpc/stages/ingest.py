@@ -39,7 +39,8 @@ def waiting(connection: Connection, folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def _seal(part: PartFile) -> parts.SealRow | None:
-    return part.seal and parts.SealRow(part.seal.sha256, part.seal.size, part.seal.recordings)
+    seal = part.seal
+    return None if seal is None else parts.SealRow(seal.sha256, seal.size, seal.recordings)
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from db import shards
 from db.errors import BadData, NeedsConfiguration
 from db.session import Session, patiently
 from hpc.errors import ArchiveDamaged
-from hpc.feeds.renewer import Renewer
+from hpc.feeds.ledger.renewer import Renewer
 from hpc.model import Shard
 from hpc.ports import Lease
 
