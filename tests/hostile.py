@@ -262,6 +262,7 @@ AUDIO = [
     Case("4_ghz.wav", lambda: wav(rate=4_000_000_000), No.UNDECODABLE),
     Case("1_mhz.wav", lambda: wav(rate=1_000_000), No.RESOURCE_LIMIT),
     Case("streamed.wav", lambda: wav(stated=0xFFFFFFFF), SECONDS, _OPEN),
+    Case("unknown_codec.wav", lambda: wav(kind=0x7ABC), No.UNDECODABLE, reason="codec"),
     Case("65535_channels.wav", lambda: wav(channels=65_535), No.UNDECODABLE),
     Case("8_channels.wav", lambda: wav(tone(rate=16_000, channels=8)), SECONDS, frozenset({"multichannel"})),
     Case("mulaw.wav", lambda: wav(tone(rate=8_000, channels=1).astype(np.uint8), rate=8_000, kind=7), SECONDS),

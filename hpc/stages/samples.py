@@ -93,6 +93,8 @@ def _decoded(data: bytes, name: str, says: Claim, limits: DecodeLimits) -> tuple
 
 def _prepare(stream: AudioStream) -> None:
     context = stream.codec_context
+    if context is None:
+        raise Refused(FailureClass.UNDECODABLE, "its codec is not known")
     if context.name not in CODECS and not context.name.startswith("pcm_"):
         raise Refused(FailureClass.UNDECODABLE, f"the codec {context.name} is not one we decode")
     context.thread_count = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import resource
 import select
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -18,9 +20,10 @@ import numpy as np
 import pytest
 
 from hpc.errors import FailureClass
-from hpc.model import Audio, Failure, Member, Recording, Result, Seal
+from hpc.model import Audio, Failure, Member, Recording, Result, Seal, Shard
 from hpc.stages import decode as stage
 from hpc.stages.decode import DecodeLimits, DecoderPool
+from hpc.stages.unpack import ArchiveLimits, unpack
 
 
 def _load(name: str) -> ModuleType:
@@ -102,6 +105,28 @@ def test_other_formats_differ_from_the_ffmpeg_program_by_two_steps_at_most(make,
     theirs = _by_ffmpeg(tmp_path, data)
     assert len(audio.pcm) == len(theirs)
     assert np.abs(audio.pcm.astype(int) - theirs).max() <= 2
+
+
+@pytest.mark.parametrize("make", ["mp3", "wav", "flac", "opus", "vorbis", "m4a", "mka", "aiff"])
+def test_a_cut_anywhere_is_never_taken_for_a_shorter_recording(make: str, pool: DecoderPool) -> None:
+    dice, whole = random.Random(8), getattr(hostile, make)()
+    cuts = [whole[: dice.randrange(1, int(len(whole) * 0.97))] for _ in range(20)]
+    kinds = {item.outcome.kind for item in pool.decode(member(cut, ordinal=n) for n, cut in enumerate(cuts))}
+    assert FailureClass.TRUNCATED in kinds
+    assert kinds <= {FailureClass.TRUNCATED, FailureClass.UNDECODABLE, FailureClass.EMPTY, FailureClass.NO_AUDIO_STREAM}
+
+
+def test_every_fault_point_of_the_way_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.wav").write_bytes(hostile.wav())
+    log = tmp_path / "points"
+    monkeypatch.setenv("DAYSCRIBE_FAULTS_ARMED", "yes")
+    monkeypatch.setenv("DAYSCRIBE_FAULT_LOG", str(log))
+    shard = Shard(1, "zurich", date(2025, 2, 1), "08_10", (tmp_path / "a.wav",), loose=True)
+    with DecoderPool(children=1, limits=DecodeLimits()) as pool:
+        audio, seal = pool.decode(unpack(shard, limits=ArchiveLimits()))
+    assert (type(audio), type(seal)) == (Audio, Seal)
+    passed = log.read_text().split()
+    assert sorted(passed) == ["decode.received", "decode.sent", "unpack.ended", "unpack.member", "unpack.opened"]
 
 
 def test_a_sound_that_is_not_a_number_becomes_silence_and_never_noise(pool: DecoderPool) -> None:
@@ -197,7 +222,7 @@ def _sabotaged(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
 )
 def test_a_child_that_dies_lies_or_hangs_costs_one_recording(action, kind, good, monkeypatch) -> None:
     _sabotaged(monkeypatch, action)
-    with DecoderPool(children=1, limits=DecodeLimits(timeout=3.0)) as pool:
+    with DecoderPool(children=1, limits=DecodeLimits(timeout=2.0)) as pool:
         clips = [member(hostile.mp3(), ordinal=0), member(b"BOOM", ordinal=1), member(hostile.mp3(), ordinal=2)]
         before, it, after = pool.decode(iter(clips))
     assert np.array_equal(before.pcm, good)
@@ -290,12 +315,12 @@ def test_memory_does_not_grow_with_the_number_of_members() -> None:
 
     clip = hostile.wav(hostile.tone(60, rate=16_000, channels=1))
     with DecoderPool(children=2, limits=DecodeLimits()) as pool:
-        decoded = pool.decode(member(bytes(memoryview(clip)), b"x.wav", number) for number in range(300))
+        decoded = pool.decode(member(bytes(memoryview(clip)), b"x.wav", number) for number in range(130))
         for number, _ in enumerate(decoded):
-            if number == 40:
+            if number == 30:
                 start = peak()
         children = [_peak_of(child._process.pid) for child in pool._live]
-    assert peak() - start < 40_000  # 260 more clips are 500 MB in and 500 MB out
+    assert peak() - start < 40_000  # 100 more clips are 190 MB in and 190 MB out
     assert max(children) < 250_000
 
 
