@@ -26,8 +26,18 @@ def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips
     Archives of spoken clips, their Parquet companions, and beside them, in FOLDER/truth, what is said in each. The same
     options give the same bytes; a command that was killed goes on where it stopped.
 
-    --trouble is default, none, all, or names with commas between them: missing-slot, zero-bytes, html, truncated,
-    one-hertz, playlist, garbage, duplicate, hostile-names, plain-tar, late-parquet, flipped-bit, cut-archive.
+    --trouble is default, none, all, or names with commas between them:
+
+    \b
+      missing-slot     one more slot, of which there is nothing
+      zero-bytes html truncated one-hertz playlist garbage
+                       one clip each is none
+      duplicate        a member stands in its archive twice
+      hostile-names    good clips under ../, / and bytes that are no text
+      plain-tar        an archive is not compressed, whatever its name says
+      late-parquet     the companions of one archive wait in FOLDER/late
+      flipped-bit      an archive has one wrong bit
+      cut-archive      an archive ends between two members
     """
     from hpc.demo.day import make_day
     from hpc.demo.trouble import Trouble
