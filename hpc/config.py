@@ -160,7 +160,9 @@ class WorkerSettings(Section):
     batch_seconds: Seconds = Field(default=600.0, description="Most seconds of audio in a batch.")
     part_recordings: Count = Field(default=200, description="A part is published after so many recordings …")
     part_seconds: Seconds = Field(default=60.0, description="… or after so many seconds.")
-    max_attempts: Count = Field(default=3, description="A shard that fails so often is set aside.")
+    max_attempts: Count = Field(
+        default=10, description="A shard tried so often without anything recorded is set aside."
+    )
     max_member_mb: Count = Field(default=512, description="Largest file inside an archive, MB.")
     max_archive_gb: Count = Field(default=64, description="Most an archive may unpack to, GB.")
     max_members: Count = Field(default=200_000, description="Most members of an archive.")

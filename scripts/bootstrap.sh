@@ -51,5 +51,5 @@ if [[ ! -x $venv/bin/uv ]]; then
     "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
 fi
 echo "installing the locked Python packages (about 3.5 GB with CUDA's libraries, downloaded once)"
-"$venv/bin/uv" pip sync -q --require-hashes requirements/bootstrap.lock requirements/dev.lock
+"$venv/bin/uv" pip sync --require-hashes requirements/bootstrap.lock requirements/dev.lock
 "$venv/bin/uv" pip install -q --no-deps --no-build-isolation -e .

@@ -23,6 +23,7 @@ PROFILE = (
     "worker.lease_seconds=15",
     "worker.batch_recordings=16",
     "worker.part_seconds=10",
+    "worker.max_attempts=100",  # it may be killed as often as anyone likes
 )
 
 
