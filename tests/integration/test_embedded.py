@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -9,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -121,6 +124,28 @@ def test_a_killed_postmaster_is_started_again_at_once_with_every_committed_row(n
             idle.execute("select 1")
 
 
+def test_a_start_waits_for_what_a_killed_postmaster_left_behind(new: NEW, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers on one folder would destroy it: an orphan that cannot leave yet holds the next start up."""
+    server = new()
+    with psycopg.connect(server.start()) as client:
+        orphan = client.info.backend_pid
+        waited: list[float] = []
+
+        def wake(seconds: float) -> None:
+            waited.append(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGCONT)
+
+        os.kill(orphan, signal.SIGSTOP)
+        os.kill(pid_of(server), signal.SIGKILL)
+        monkeypatch.setattr("db.embedded.time", SimpleNamespace(monotonic=time.monotonic, sleep=wake))
+        try:
+            assert ask(server.start(), "select 1") == [(1,)]
+            assert waited
+        finally:
+            wake(0)
+
+
 def test_a_killed_client_leaves_the_server_to_the_others_and_its_open_work_undone(new: NEW, room: Path) -> None:
     server = new()
     dsn = server.start()
@@ -207,14 +232,16 @@ def stand_ins(room: Path, initdb: str) -> Path:
 
 
 def test_a_starter_killed_while_it_makes_the_database_is_followed_by_the_next(new: NEW, room: Path) -> None:
-    begun = room / "begun"
-    os.mkfifo(begun)
-    begun.chmod(0o666)
-    programs = stand_ins(room, f'echo half > "$2/PG_VERSION"; echo begun > "{begun}"')
+    begun, ended = room / "begun", room / "ended"
+    for fifo in (begun, ended):
+        os.mkfifo(fifo)
+        fifo.chmod(0o666)
+    programs = stand_ins(room, f'echo half > "$2/PG_VERSION"; echo begun > "{begun}"; cat "{ended}"')
     victim = starter(room / "ledger", DAYSCRIBE_PG_BINDIR=str(programs))
     with victim:
         assert begun.read_text() == "begun\n"
         victim.kill()
+    ended.write_text("")
     assert ask(new().start(), "select 1") == [(1,)]
     assert list((room / "ledger").glob("data.new-*")) == []
 

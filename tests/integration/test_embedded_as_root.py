@@ -20,6 +20,9 @@ from db.errors import NeedsConfiguration
 
 NOBODY = pwd.getpwnam("nobody")
 
+# The child only changes its user and starts programs: threads that other tests left behind do not matter to it.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 
 @pytest.fixture
 def room(quick: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -166,15 +169,18 @@ def test_programs_that_only_root_can_reach_are_copied_and_no_folder_is_opened(
     assert list((room / "elsewhere").iterdir()) == copies
 
 
-def test_what_another_user_laid_into_a_folder_is_not_followed_by_root(server: EmbeddedPostgres, room: Path) -> None:
+@pytest.mark.parametrize(("writer", "target"), [(NOBODY.pw_uid, "elsewhere/precious"), (0, "precious")])
+def test_what_another_user_laid_into_a_folder_is_not_followed_by_root(
+    server: EmbeddedPostgres, room: Path, writer: int, target: str
+) -> None:
     """A pointer or a link of theirs would make root give away or overwrite what it names."""
-    precious = room / "precious"
-    precious.mkdir(mode=0o700)
+    precious = room / target
+    precious.mkdir(mode=0o700, parents=True)
     (precious / "file").write_text("kept")
     server.root.mkdir()
     (server.root / places.POINTER).write_text(f"{precious}\n")
-    for path in (server.root, server.root / places.POINTER):
-        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.chown(server.root / places.POINTER, writer, 0)
+    os.chown(server.root, NOBODY.pw_uid, NOBODY.pw_gid)
     server.start()
     server.stop()
     settings = server.describe().data / "dayscribe.conf"
