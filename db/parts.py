@@ -73,7 +73,9 @@ def record(
         part_id = _put(connection, part, run_id, len(results))
         if part_id is None:
             return Recorded(new=False, settled=False, stale=False)
-        if shard["sealed"] is None:  # a sealed shard is complete: what still comes of it is a second copy
+        # A sealed shard is complete, what still comes of it is a second copy; and what was read of a damaged archive
+        # stays thrown away, whoever comes late with it.
+        if shard["sealed"] is None and part.epoch > shard["discarded_epoch"]:
             _put_results(connection, part, (part_id, run_id), shard["day_id"], results)
         faults.point("record.intx")
         ours = shard["state"] == "leased" and shard["epoch"] == part.epoch

@@ -74,6 +74,7 @@ CREATE TABLE shards (
     seal_sha256 bytea CHECK (length(seal_sha256) = 32),
     seal_size bigint,
     seal_recordings integer,
+    discarded_epoch bigint NOT NULL DEFAULT 0,
     changed timestamptz NOT NULL DEFAULT now(),
     UNIQUE (day_id, name),
     CONSTRAINT leased_has_an_owner CHECK ((state = 'leased') = (owner IS NOT NULL AND lease_until IS NOT NULL)),
@@ -83,6 +84,7 @@ CREATE TABLE shards (
         (sealed IS NULL) = (seal_sha256 IS NULL) AND (sealed IS NULL) = (seal_recordings IS NULL))
 );
 COMMENT ON COLUMN shards.attempts IS 'claims since the last recorded part: a shard that makes progress is never given up';
+COMMENT ON COLUMN shards.discarded_epoch IS 'what was read up to this epoch came of a damaged archive: it is taken no more';
 CREATE INDEX shards_by_day ON shards (day_id, state);
 CREATE INDEX shards_ready ON shards (ready_at, id) WHERE state = 'ready';
 CREATE INDEX shards_leased ON shards (lease_until) WHERE state = 'leased';
@@ -273,6 +275,7 @@ BEGIN
     DELETE FROM recordings WHERE shard_id = the_shard;
     GET DIAGNOSTICS gone = ROW_COUNT;
     UPDATE parts SET state = 'discarded' WHERE shard_id = the_shard AND state = 'provisional';
+    UPDATE shards SET discarded_epoch = the_epoch WHERE id = the_shard;
     RETURN gone;
 END $$;
 REVOKE ALL ON FUNCTION discard_provisional(bigint, bigint) FROM PUBLIC;

@@ -6,10 +6,10 @@ INSERT INTO runs (key, digest, receipt) VALUES (%(key)s, %(digest)s, %(receipt)s
 SELECT id FROM runs WHERE digest = %(digest)s;
 
 -- name: put_part
--- Nothing comes back when the part is recorded already.
+-- Nothing comes back when the part is recorded already. A part that comes too late to be of use is recorded as discarded.
 INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, engine_seconds, state)
 SELECT %(name)s, s.id, %(epoch)s, %(run_id)s, %(sha256)s, %(size)s, %(recordings)s, %(engine_seconds)s,
-    CASE WHEN s.sealed IS NULL THEN 'provisional' ELSE 'sealed' END
+    CASE WHEN s.sealed IS NULL AND %(epoch)s > s.discarded_epoch THEN 'provisional' ELSE 'discarded' END
 FROM shards s WHERE s.id = %(shard_id)s
 ON CONFLICT (name) DO NOTHING RETURNING id;
 
@@ -17,7 +17,7 @@ ON CONFLICT (name) DO NOTHING RETURNING id;
 SELECT id, sha256, state FROM parts WHERE name = %(name)s;
 
 -- name: lock_shard
-SELECT id, day_id, epoch, state, sealed FROM shards WHERE id = %(id)s FOR NO KEY UPDATE;
+SELECT id, day_id, epoch, state, sealed, discarded_epoch FROM shards WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- name: put_result
 -- One recording with its outcome; the first for (shard, ordinal) wins, whoever brings it.

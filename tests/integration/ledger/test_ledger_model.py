@@ -29,6 +29,7 @@ class Model:
     state: str = "ready"
     epoch: int = 0
     lapsed: bool = False
+    discarded: int = 0  # nothing that was read up to this epoch is taken
     known: dict[int, str] = field(default_factory=dict)  # ordinal → the text that came first
 
     @property
@@ -101,7 +102,7 @@ class Ledger(RuleBasedStateMachine):
         recorded = self.books.record(
             leased, [self.speech(ordinal, text) for ordinal in ordinals], seal=model.size if seal else None
         )
-        if model.state != "done":
+        if model.state != "done" and leased.epoch > model.discarded:
             model.known = dict.fromkeys(ordinals, text) | model.known
         settled = seal and ours and len(model.known) == model.size
         assert (recorded.new, recorded.settled, recorded.stale) == (True, settled, not ours)
@@ -126,7 +127,8 @@ class Ledger(RuleBasedStateMachine):
         assert closed == self._is_ours(leased.id, leased.epoch)
         if closed:
             model.state = "ready" if how == "release" else "failed"
-            model.known = {} if how == "discard" else model.known
+            if how == "discard":
+                model.known, model.discarded = {}, leased.epoch
         del self.held[worker, leased.id]
 
     @rule(worker=WORKERS)

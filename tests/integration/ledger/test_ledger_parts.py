@@ -138,6 +138,7 @@ def test_a_stale_seal_after_the_end_changes_nothing_but_its_own_row(books: Any, 
     late = books.record(stale, [speech(0, "late"), speech(7, "of no archive")], seal=8)
     assert (late.new, late.settled, late.stale) == (True, False, True)
     after = books.everything()
+    assert books.rows("SELECT state FROM parts ORDER BY id") == ["sealed", "discarded"]
     assert len(after.pop("parts")) == len(before.pop("parts")) + 1
     assert after == before
 
@@ -176,6 +177,23 @@ def test_a_damaged_archive_takes_its_provisional_results_along(books: Any) -> No
     assert books.rows("SELECT state FROM parts") == ["discarded"]
     assert books.state(day) == DayState.COMPLETED_WITH_ERRORS
     assert books.value("SELECT detail ->> 'discarded' FROM events WHERE what = 'shard.failed'") == "2"
+
+
+def test_what_was_read_of_a_damaged_archive_stays_thrown_away(books: Any) -> None:
+    """A worker that was frozen meanwhile comes late with its part, before and after a retry."""
+    day = books.day("a")
+    stale = books.one()
+    books.lapse(stale)
+    present = books.one(owner="two")
+    damaged = ("archive_damaged", "a bit is wrong")
+    shards.fail(books.connection, present.id, present.epoch, failure=damaged, actor="two", discard=True)
+    assert books.record(stale, [0], seal=1).stale
+    shards.retry(books.connection, day, actor="me")
+    again = books.one(owner="three")
+    assert books.record(stale, [1]).stale
+    assert books.rows("SELECT id FROM recordings") == []
+    assert books.rows("SELECT state FROM parts") == ["discarded", "discarded"]
+    assert books.record(again, [0, 1], seal=2).settled
 
 
 def test_a_discard_under_a_stale_epoch_or_after_the_seal_throws_nothing_away(books: Any) -> None:
