@@ -105,38 +105,42 @@ def export_day(
     """Write the day under out/SITE/: DATE.parquet, or the folder DATE_KIND. All is read from one moment's ledger."""
     folder = out / day.site
     folder.mkdir(parents=True, exist_ok=True)
-    with reports.snapshot(connection):
-        now = days.by_id(connection, day.id)
-        finished = days.is_finished(now)
-        if not finished and not partial:
-            raise UnfinishedDay(
-                f"{day.site} {day.date} is {now.state}, not finished; export it later, or with --partial what there is"
-            )
-        tally = days.tally(connection, day.id)
-        facts: dict[str, Any] = {
-            "version": VERSION,
-            "site": day.site,
-            "date": day.date.isoformat(),
-            "state": now.state.value,
-            "partial": not finished,
-            "only": state,
-            "denominator": {name: tally[name] for name in COUNTS},
-            "receipts": [_plain(receipt) for receipt in reports.receipts(connection, day.id)],
-        }
-        order = _Order(connection, now, kind, state, facts, advance)
-        path = folder / (f"{day.date}.parquet" if kind == "parquet" else f"{day.date}_{kind}")
-        count = _parquet(order, path) if kind == "parquet" else _files(order, path)
-        companion = _companions(connection, now) if kind == "parquet" else []
-    # Outside the snapshot: merging a day's companions may take longer than a transaction may stay idle.
-    merged = companions.merge(companion, folder / f"{day.date}_metadata.parquet") if companion else None
-    return Exported(path, count, not finished, facts["denominator"], merged)
+    path = folder / (f"{day.date}.parquet" if kind == "parquet" else f"{day.date}_{kind}")
+    # What needs no ledger, such as removing the folder of an earlier export, is done when the snapshot is over.
+    with _replacing(path, folder=kind != "parquet") as temporary, reports.snapshot(connection):
+        facts = _facts(connection, day, state, partial=partial)
+        order = _Order(connection, day, kind, state, facts, advance)
+        count = _parquet(order, temporary) if kind == "parquet" else _files(order, temporary)
+    merged = _merged(connection, day, folder / f"{day.date}_metadata.parquet") if kind == "parquet" else None
+    return Exported(path, count, facts["partial"], facts["denominator"], merged)
+
+
+def _facts(connection: Connection, day: Day, state: str | None, *, partial: bool) -> dict[str, Any]:
+    """What the export says of itself; UnfinishedDay when it may not be made."""
+    now = days.by_id(connection, day.id)
+    finished = days.is_finished(now)
+    if not finished and not partial:
+        raise UnfinishedDay(
+            f"{day.site} {day.date} is {now.state}, not finished; export it later, or with --partial what there is"
+        )
+    tally = days.tally(connection, day.id)
+    return {
+        "version": VERSION,
+        "site": day.site,
+        "date": day.date.isoformat(),
+        "state": now.state.value,
+        "partial": not finished,
+        "only": state,
+        "denominator": {name: tally[name] for name in COUNTS},
+        "receipts": [_plain(receipt) for receipt in reports.receipts(connection, day.id)],
+    }
 
 
 def _parquet(order: _Order, target: Path) -> int:
     """One row a recording, a page at a time."""
     schema = SCHEMA.with_metadata({"dayscribe": json.dumps(order.facts, sort_keys=True)})
     count = 0
-    with _replacing(target) as temporary, temporary.open("r+b") as sink:
+    with target.open("r+b") as sink:
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             for group in _groups(order):
                 writer.write_table(group)
@@ -168,19 +172,19 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 def _files(order: _Order, target: Path) -> int:
     """One file for each recording that has a transcript, under our own ids, and an index of all of them."""
     count = written = 0
-    with _replacing(target, folder=True) as temporary:
-        (temporary / "about.json").write_text(json.dumps(order.facts, sort_keys=True, indent=2) + "\n", "utf-8")
-        with (temporary / "index.csv").open("w", encoding="utf-8", newline="") as sink:
-            index = csv.writer(sink)
-            index.writerow(INDEX)
-            for page in reports.rows(order.connection, order.day.id, state=order.state):
-                for row in page:
-                    place = _file(order, temporary, row, written)
-                    written += place is not None
-                    index.writerow([safe_cell(value) for value in _index_row(row, place)])
-                count += len(page)
-                order.advance(len(page))
-                faults.point("export.half")
+    about = json.dumps(order.facts, sort_keys=True, indent=2)
+    (target / "about.json").write_text(about + "\n", encoding="utf-8")
+    with (target / "index.csv").open("w", encoding="utf-8", newline="") as sink:
+        index = csv.writer(sink)
+        index.writerow(INDEX)
+        for page in reports.rows(order.connection, order.day.id, state=order.state):
+            for row in page:
+                place = _file(order, target, row, written)
+                written += place is not None
+                index.writerow([safe_cell(value) for value in _index_row(row, place)])
+            count += len(page)
+            order.advance(len(page))
+            faults.point("export.half")
     return count
 
 
@@ -208,13 +212,14 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@\t\r\n＝＋－＠") else value
 
 
-def _companions(connection: Connection, day: Day) -> list[Path]:
-    """The day's metadata files that are still staged, in the order of their slots."""
+def _merged(connection: Connection, day: Day, out: Path) -> int | None:
+    """Put the day's metadata files that are still staged into one, in the order of their slots; None without any."""
     if day.staged is None:
-        return []
+        return None
     there = {path.name: path for path in Path(day.staged).rglob("*_metadata.parquet")}
     rows = [row for row in days.slots(connection, day.id) if row["kind"] == "metadata"]
-    return [there[row["name"]] for row in rows if row["finding"] == Finding.ARRIVED and row["name"] in there]
+    found = [there[row["name"]] for row in rows if row["finding"] == Finding.ARRIVED and row["name"] in there]
+    return companions.merge(found, out) if found else None
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 -- Whoever answers questions from outside may change nothing, and no question may take long.
 SELECT set_config('default_transaction_read_only', 'on', false), set_config('statement_timeout', %(longest)s, false);
 
+-- name: take_time
+-- For this transaction only: whoever writes files between two pages holds no lock, and may pause on a slow disk.
+SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
+
 -- name: recording
 -- One recording by its id of the ledger, with what its platform says of it; an unsealed one has no words.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
@@ -12,8 +16,13 @@ LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
 WHERE r.id = %(id)s;
 
+-- name: ids
+-- The visible recordings of a day, in its order.
+SELECT id FROM recordings
+WHERE day_id = %(day_id)s AND state <> 'provisional' AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY id;
+
 -- name: rows
--- A day's visible recordings whole, for an export, one page after a key.
+-- Recordings whole, for an export. By their ids: paging by a key of the day would walk over other days' rows.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
     t.language_probability, t.text, t.words, t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
@@ -23,9 +32,7 @@ SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.name,
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
-WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
-    AND r.id > %(after)s
-ORDER BY r.id LIMIT %(limit)s;
+WHERE r.id = ANY (%(ids)s) ORDER BY r.id;
 
 -- name: receipts
 -- The receipts of a day's current transcripts.
