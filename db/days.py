@@ -101,14 +101,16 @@ def move(
     actor: str,
     message: str | None = None,
     summary: dict[str, Any] | None = None,
+    only_from: DayState | None = None,
 ) -> bool:
-    """Move the day if its present state allows it; False when it does not. One event tells of it."""
+    """Move the day if its present state allows it (and is `only_from`, the one that the caller goes by); False when it
+    does not. One event tells of it."""
     values = {
         "id": day_id,
         "to": to.value,
         "message": message,
         "summary": None if summary is None else Jsonb(summary),
-        "from": sources_of(to),
+        "from": [state for state in sources_of(to) if only_from in (None, state)],
     }
     with connection.transaction():
         moved = connection.execute(SQL["move"], values).rowcount == 1

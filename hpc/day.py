@@ -68,7 +68,8 @@ def register(
     faults.point("days.listed")
     if day.state == DayState.PENDING:
         message = f"{len(known) + added} shards listed"
-        session(days.move, day.id, DayState.READY_TO_PROCESS, actor="listing", message=message)
+        ready = DayState.READY_TO_PROCESS
+        session(days.move, day.id, ready, actor="listing", message=message, only_from=DayState.PENDING)
     changed = _changed(listing, known)
     if changed:
         session(events.add, "listing.changed", actor="listing", day_id=day.id, archives=list(changed))

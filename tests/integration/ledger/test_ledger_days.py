@@ -257,6 +257,16 @@ def test_a_shard_listed_while_the_last_one_settles_is_never_closed_over(
     assert len(books.claim(5)) == 1
 
 
+def test_a_move_may_be_bound_to_the_state_that_the_caller_saw(books: Any) -> None:
+    """A listing that was frozen before its move must not open a day that others have finished meanwhile."""
+    day = books.day("a")
+    books.record(books.one(), [0], seal=1)
+    ready = DayState.READY_TO_PROCESS
+    assert not days.move(books.connection, day.id, ready, actor="listing", only_from=DayState.PENDING)
+    assert books.state(day) == DayState.COMPLETED
+    assert days.move(books.connection, day.id, ready, actor="me", only_from=DayState.COMPLETED)
+
+
 def test_days_of_two_sites_do_not_mix(books: Any) -> None:
     here, there = books.day("a"), books.day("a", site="geneva")
     assert here.date == there.date == date(2025, 1, 1)
