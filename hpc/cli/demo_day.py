@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpc.cli.display import clock
 from hpc.cli.options import DAY, App, answering
+
+if TYPE_CHECKING:
+    from hpc.demo.truth import DayTruth
 
 
 @click.command()
@@ -43,7 +48,7 @@ def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips
     from hpc.demo.trouble import Trouble
 
     wanted = Trouble.named(trouble)
-    with app.display.progress("speaking the day", total=slots, unit="archives") as bar:
+    with app.display.progress("speaking the day", total=slots * clips, unit="clips") as bar:
         day = make_day(
             folder,
             site=site,
@@ -52,9 +57,13 @@ def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips
             clips=clips,
             seed=seed,
             trouble=wanted,
-            progress=lambda done: bar.update(done=done),
+            progress=bar.advance,
         )
-    report = {
+    app.display.record(_report(day) if app.as_json else _spoken(day))
+
+
+def _report(day: DayTruth) -> dict[str, object]:
+    return {
         "day": f"{day.site} {day.date}",
         "audio": day.audio,
         "location": day.location,
@@ -68,12 +77,13 @@ def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips
         "late": day.late,
         "broken": [f"{clip.shard}: {clip.member} ({clip.failure})" for clip in day.clips if clip.failure],
     }
-    app.display.record(report if app.as_json else _spoken(report))
 
 
-def _spoken(report: dict[str, object]) -> dict[str, object]:
-    """The report for a person: no empty lists."""
-    shown = {name: value for name, value in report.items() if value not in ((), [])}
-    seconds = shown.pop("seconds")
-    assert isinstance(seconds, float)
-    return shown | {"length": clock(seconds)}
+def _spoken(day: DayTruth) -> dict[str, object]:
+    """The report for a person: no empty lists, and broken clips only counted."""
+    broken = Counter(clip.failure for clip in day.clips if clip.failure)
+    told = _report(day) | {
+        "seconds": clock(sum(clip.seconds for clip in day.clips)),
+        "broken": [f"{count} {failure}" for failure, count in sorted(broken.items())],
+    }
+    return {name.replace("seconds", "length"): value for name, value in told.items() if value not in ((), [])}

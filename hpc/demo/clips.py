@@ -6,11 +6,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from db.names import stem
+from hpc.demo import sounds
 from hpc.demo.codecs import Codec, encode
 from hpc.demo.speech import TRAINED_VOICES, Speaker, sentence
 from hpc.demo.trouble import BAD_MEMBERS, HOSTILE_NAMES, Pcm, SlotPlan
@@ -25,7 +27,7 @@ _CLIPS_A_NEGATIVE = 10
 # Ten clips in a row have these; the archives of a day begin at different places.
 _CODECS: tuple[Codec, ...] = ("mp3", "mp3", "opus", "mp3", "wav", "mp3", "mp3", "m4a", "mp3", "mp3")
 _BITRATES = {"mp3": 48_000, "opus": 32_000, "m4a": 48_000}
-Wave = NDArray[np.float64]
+Wave = NDArray[np.floating[Any]]
 Words = tuple[tuple[str, float, float], ...]
 
 
@@ -150,30 +152,12 @@ def _negative(kind: str, rng: random.Random) -> _Sound:
     dice = np.random.default_rng(rng.getrandbits(64))
     if kind == SILENCE:
         return _Sound(dice.integers(-1, 2, count).astype(np.int16))  # what a recorder's last bit does
-    wave = _noise(dice, count) if kind == NOISE else _music(dice, count)
-    return _Sound(_samples(wave / np.abs(wave).max() * rng.uniform(0.05, 0.3)))
-
-
-def _noise(dice: np.random.Generator, count: int) -> Wave:
-    """White, pink or brown, with a mains hum now and then."""
-    spectrum = np.fft.rfft(dice.standard_normal(count))
-    slope = dice.choice((0.0, 0.5, 1.0))
-    wave = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** slope, count)
-    hum = np.sin(2 * np.pi * 50 * np.arange(count) / SAMPLE_RATE)
-    return np.asarray(wave / wave.std() + dice.choice((0.0, 0.5)) * hum)
-
-
-def _music(dice: np.random.Generator, count: int) -> Wave:
-    """Chords of plucked tones, one every half second."""
-    wave = np.zeros(count)
-    clock = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    for start in range(0, count, SAMPLE_RATE // 2):
-        root = 110 * 2 ** (dice.choice((0, 2, 4, 5, 7, 9, 12)) / 12)
-        for ratio in (1, 5 / 4, 3 / 2):
-            for harmonic in range(1, 6):
-                tone = np.sin(2 * np.pi * root * ratio * harmonic * clock) * np.exp(-3 * clock) / harmonic
-                wave[start : start + len(tone)] += tone[: count - start]
-    return wave
+    colour = rng.choice((*sounds.COLOURS, ""))
+    if kind == MUSIC:
+        wave = sounds.music(dice, count)
+    else:
+        wave = sounds.noise(dice, count, colour=colour) if colour else sounds.hum(dice, count)
+    return _Sound(_samples(wave * rng.uniform(0.02, 0.1)))
 
 
 def _samples(wave: Wave) -> Pcm:

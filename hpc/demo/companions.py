@@ -54,49 +54,56 @@ def write_companions(clips: Sequence[Clip], *, number: int, stem: Path, source: 
 
 
 def _metadata(said: Mapping[int, ClipTruth], rng: random.Random) -> list[Row]:
-    rows: list[Row] = []
-    for place, (meta_id, clip) in enumerate(said.items()):
-        posted = meta_id >> 32
-        author = rng.randrange(10**18, 9 * 10**18)
-        rows.append(
-            {
-                "meta_id": meta_id,
-                "meta_createtime": posted,
-                "meta_desc": _ODD if place == 1 else f"{clip.text[:80]} #demo".strip(),
-                "meta_locationcreated": rng.choice(_COUNTRIES),
-                "meta_textlanguage": "en" if clip.kind == SPEECH else "un",
-                "meta_isaigc": rng.choice((0.0, 1.0, None)),
-                "meta_isad": rng.choice((0.0, None)),
-                "author_id": author,
-                "author_uniqueid": f"user{author % 10_000}",
-                "author_nickname": rng.choice(("Zoë", "李雷", "radio ☎ one", "N/A")),
-                "author_verified": rng.choice((0.0, 1.0, None)),
-                "authorstats_followercount": rng.randrange(10**6),
-                "authorstats_heartcount": rng.randrange(2**31, 2**35),
-                "stats_diggcount": rng.randrange(10**5),
-                "stats_sharecount": rng.randrange(10**4),
-                "stats_commentcount": rng.randrange(10**3),
-                "stats_playcount": rng.randrange(2**31, 2**33),  # more than an int32 holds
-                "stats_collectcount": rng.randrange(10**4),
-                "music_id": rng.randrange(10**18, 9 * 10**18),
-                "music_title": f"original sound - user{author % 10_000}",
-                "music_authorname": f"user{author % 10_000}",
-                "music_duration": round(clip.seconds),
-                "video_duration": round(clip.seconds),
-                "video_height": 1024,
-                "video_width": 576,
-                "video_format": "mp4",
-                "poi_name": rng.choice((None, "Hauptbahnhof")),
-                "text_extra_hashtag_mention": "['demo']",
-                "subtitle_subtitle_lang": "eng-US" if clip.kind == SPEECH else None,
-                "warning_warning": None,
-                "collection_timestamp": posted + rng.randrange(3600, 86_400),
-                "pol": None if clip.kind.startswith(BAD) else 0.0,
-                "hour": datetime.fromtimestamp(posted, UTC).hour,
-                "country": rng.choice(_COUNTRIES),
-            }
-        )
+    rows = [_clip_row(meta_id, clip, rng) | _author_row(rng) for meta_id, clip in said.items()]
+    for row in rows[1:2]:
+        row["meta_desc"] = _ODD
     return rows
+
+
+def _clip_row(meta_id: int, clip: ClipTruth, rng: random.Random) -> Row:
+    posted = meta_id >> 32
+    return {
+        "meta_id": meta_id,
+        "meta_createtime": posted,
+        "meta_desc": f"{clip.text[:80]} #demo".strip(),
+        "meta_locationcreated": rng.choice(_COUNTRIES),
+        "meta_textlanguage": "en" if clip.kind == SPEECH else "un",
+        "meta_isaigc": rng.choice((0.0, 1.0, None)),
+        "meta_isad": rng.choice((0.0, None)),
+        "stats_diggcount": rng.randrange(10**5),
+        "stats_sharecount": rng.randrange(10**4),
+        "stats_commentcount": rng.randrange(10**3),
+        "stats_playcount": rng.randrange(2**31, 2**33),  # more than an int32 holds
+        "stats_collectcount": rng.randrange(10**4),
+        "video_duration": round(clip.seconds),
+        "video_height": 1024,
+        "video_width": 576,
+        "video_format": "mp4",
+        "poi_name": rng.choice((None, "Hauptbahnhof")),
+        "text_extra_hashtag_mention": "['demo']",
+        "subtitle_subtitle_lang": "eng-US" if clip.kind == SPEECH else None,
+        "warning_warning": None,
+        "collection_timestamp": posted + rng.randrange(3600, 86_400),
+        "pol": None if clip.kind.startswith(BAD) else 0.0,
+        "hour": datetime.fromtimestamp(posted, UTC).hour,
+        "country": rng.choice(_COUNTRIES),
+    }
+
+
+def _author_row(rng: random.Random) -> Row:
+    author = rng.randrange(10**18, 9 * 10**18)
+    return {
+        "author_id": author,
+        "author_uniqueid": f"user{author % 10_000}",
+        "author_nickname": rng.choice(("Zoë", "李雷", "radio ☎ one", "N/A")),
+        "author_verified": rng.choice((0.0, 1.0, None)),
+        "authorstats_followercount": rng.randrange(10**6),
+        "authorstats_heartcount": rng.randrange(2**31, 2**35),
+        "music_id": rng.randrange(10**18, 9 * 10**18),
+        "music_title": f"original sound - user{author % 10_000}",
+        "music_authorname": f"user{author % 10_000}",
+        "music_duration": rng.randrange(5, 60),
+    }
 
 
 def _spelt(rows: Sequence[Row], number: int) -> pa.Table:

@@ -82,44 +82,48 @@ def make_day(
     clips: int,
     seed: int,
     trouble: Trouble,
-    progress: Progress = lambda archives: None,  # noqa: ARG005
+    progress: Progress = lambda clips: None,  # noqa: ARG005
 ) -> DayTruth:
     """Make the day in `<folder>/<site>_<year>_<month>/prepped_data`; what is there already of the same day is kept.
 
-    `progress` is told how many archives are done. The truth is written to `<folder>/truth`, companions that are to come
+    `progress` is told of clips as they get done. The truth is written to `<folder>/truth`, companions that are to come
     late to `<folder>/late`: neither is inside the folder that the pipeline is given.
     """
-    if not SITE.fullmatch(site):
-        raise BadSetting(f"A site's name is lower-case letters, digits, '-' and '_', a letter first; not {site!r}.")
-    if not 1 <= slots <= SLOTS_A_DAY or not 1 <= clips <= MOST_CLIPS or date.year not in YEARS:
-        raise BadSetting(
-            f"A synthetic day has 1 to {SLOTS_A_DAY} slots of 1 to {MOST_CLIPS} clips, "
-            f"in {YEARS[0]} to {YEARS[-1]}; not {slots} of {clips} on {date}."
-        )
+    _check(site, date, slots=slots, clips=clips)
     plans, missing = plan(trouble, slots=slots, clips=clips)
     folder = folder.absolute()
     audio = folder / f"{site}_{date.year}_{MONTHS[date.month - 1]}" / "prepped_data"
     jobs = [_Job(folder, audio, site, date, seed, one) for one in plans]
+    recipe = {
+        "version": RECIPE, "site": site, "slots": slots, "clips": clips, "seed": seed, "trouble": sorted(trouble.names),
+    }  # fmt: skip
     head = {
-        "recipe": {
-            "version": RECIPE, "site": site, "slots": slots, "clips": clips, "seed": seed,
-            "trouble": sorted(trouble.names),
-        },
+        "recipe": recipe,
         "site": site,
         "audio": str(audio.relative_to(folder)),
         "archives": [job.archive.name for job in jobs],
         "missing": list(missing),
         "damaged": [job.archive.name for job in jobs if job.plan.damaged],
         "misnamed": [job.archive.name for job in jobs if job.plan.plain],
-    }  # fmt: skip
+    }
     with _alone(folder, date):
         _adopt(folder, audio, date, head)
         todo = [job for job in jobs if not _is_whole(job)]
-        progress(len(jobs) - len(todo))
-        for done, _ in enumerate(_make(todo), start=len(jobs) - len(todo) + 1):
-            progress(done)
+        progress((len(jobs) - len(todo)) * clips)
+        for _ in _make(todo):
+            progress(clips)
         _publish(folder / "truth" / f"{date}.jsonl", "".join(_lines(jobs)))
     return read_truth(folder, date)
+
+
+def _check(site: str, on: date, *, slots: int, clips: int) -> None:
+    if not SITE.fullmatch(site):
+        raise BadSetting(f"A site's name is lower-case letters, digits, '-' and '_', a letter first; not {site!r}.")
+    if not 1 <= slots <= SLOTS_A_DAY or not 1 <= clips <= MOST_CLIPS or on.year not in YEARS:
+        raise BadSetting(
+            f"A synthetic day has 1 to {SLOTS_A_DAY} slots of 1 to {MOST_CLIPS} clips, "
+            f"in {YEARS[0]} to {YEARS[-1]}; not {slots} of {clips} on {on}."
+        )
 
 
 @contextmanager

@@ -217,13 +217,13 @@ def test_a_day_that_is_there_is_not_written_again(mine: Path) -> None:
     before, told = stamps(mine), list[int]()
     assert make(mine, slots=2, progress=told.append) == read_truth(mine, ON)
     assert stamps(mine) == before
-    assert told == [2]
+    assert told == [6]
 
 
-def test_progress_counts_archives_up_to_all(tmp_path: Path) -> None:
+def test_progress_counts_clips_up_to_all(tmp_path: Path) -> None:
     told: list[int] = []
-    make(tmp_path, slots=3, clips=1, progress=told.append)
-    assert told == [0, 1, 2, 3]
+    make(tmp_path, slots=2, clips=2, progress=told.append)
+    assert told == [0, 2, 2]
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed", "companion gone"])
