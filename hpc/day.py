@@ -12,6 +12,7 @@ from typing import Any
 
 from db import days, events, faults, metadata, shards, sites
 from db.days import Day, SlotFinding
+from db.errors import BadData
 from db.session import Session
 from db.states import DayState, Finding
 from hpc.errors import SourceMissing
@@ -144,10 +145,15 @@ def _slots(site: sites.Site, listing: _Sorted) -> Sequence[SlotFinding]:
 
 
 def _take_metadata(session: Session, day_id: int, staged: Path, listing: _Sorted) -> int:
-    """Read the metadata companions that are new or changed; they may come late, and never reopen the day."""
+    """Read the metadata companions that are new or changed; they may come late, and never reopen or hold up the day."""
     before = {(row["slot"], row["kind"]): (row["name"], row["size"]) for row in session(days.slots, day_id)}
     taken = 0
     for (slot, kind), file in sorted(listing.companions.items()):
         if kind == "metadata" and file.size and before.get((slot, kind)) != (Path(file.path).name, file.size):
-            taken = session(metadata.put, day_id, list(companions.rows(staged / file.path)))
+            try:
+                rows = list(companions.rows(staged / file.path))  # a list: a broken connection is tried again with it
+            except BadData as error:
+                session(events.add, "companion.unreadable", actor="listing", day_id=day_id, reason=str(error))
+            else:
+                taken = session(metadata.put, day_id, rows)
     return taken

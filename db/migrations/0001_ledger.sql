@@ -139,6 +139,7 @@ CREATE TABLE recordings (
     CONSTRAINT provisional_is_not_current CHECK (state <> 'provisional' OR current_id IS NULL)
 );
 CREATE INDEX recordings_by_day ON recordings (day_id, state);
+CREATE INDEX recordings_of_day ON recordings (day_id, id);
 CREATE INDEX recordings_by_meta_id ON recordings (meta_id);
 
 -- The text search configuration of a language code. PostgreSQL forbids regconfig columns across upgrades, so the code is

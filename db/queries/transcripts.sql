@@ -15,12 +15,24 @@ WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
 ORDER BY d.date DESC, r.id LIMIT %(limit)s;
 
 -- name: denominator
--- What a search has looked through, and what it could not.
-SELECT count(*) FILTER (WHERE r.state = 'transcribed') AS transcribed, count(*) FILTER (WHERE r.state = 'no_speech') AS no_speech,
-    count(*) FILTER (WHERE r.state = 'quarantined') AS quarantined, count(*) FILTER (WHERE r.state = 'provisional') AS unsealed
-FROM recordings r JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
-WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
-    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s);
+-- What a search has looked through, and what it could not: finished days by their summaries, open ones by a count (law 6).
+WITH scope AS (
+    SELECT d.id, d.summary, d.state IN ('completed', 'completed_with_errors') AS finished
+    FROM days d JOIN sites i ON i.id = d.site_id
+    WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
+        AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
+), counted AS (
+    SELECT (summary ->> 'transcribed')::bigint AS transcribed, (summary ->> 'no_speech')::bigint AS no_speech,
+        (summary ->> 'quarantined')::bigint AS quarantined, (summary ->> 'unsealed')::bigint AS unsealed
+    FROM scope WHERE finished
+    UNION ALL
+    SELECT count(*) FILTER (WHERE r.state = 'transcribed'), count(*) FILTER (WHERE r.state = 'no_speech'),
+        count(*) FILTER (WHERE r.state = 'quarantined'), count(*) FILTER (WHERE r.state = 'provisional')
+    FROM recordings r JOIN scope ON scope.id = r.day_id AND NOT scope.finished
+)
+SELECT coalesce(sum(transcribed), 0)::bigint AS transcribed, coalesce(sum(no_speech), 0)::bigint AS no_speech,
+    coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(unsealed), 0)::bigint AS unsealed
+FROM counted;
 
 -- name: open_days
 SELECT i.name AS site, d.date, d.state FROM days d JOIN sites i ON i.id = d.site_id

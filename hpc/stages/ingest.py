@@ -74,10 +74,15 @@ def _said(result: Result) -> dict[str, Any]:
         "language": said.language if text else None,
         "language_probability": said.language_probability,
         "text": text,
-        "words": formats.pack([segment_to_dict(segment) for segment in said.segments]),
+        "words": formats.pack([_clean(segment_to_dict(segment)) for segment in said.segments]),
         "word_count": sum(len(segment.words) for segment in said.segments) or len(text.split()),
         "transcript_flags": list(said.flags),
     }
+
+
+def _clean(segment: dict[str, Any]) -> dict[str, Any]:
+    words = [word | {"word": _storable(word["word"])} for word in segment["words"]]
+    return segment | {"text": _storable(segment["text"]), "words": words}
 
 
 def _storable(text: str) -> str:
