@@ -122,17 +122,18 @@ class Place:
     def results(self) -> Path:
         return self.folder / "results"
 
-    def start(self, fault: str = "", **settings: str) -> subprocess.Popen[bytes]:
-        """`dayscribe run` in a session of its own, with a fault armed."""
+    def start(self, fault: str = "", *command: str, **settings: str) -> subprocess.Popen[bytes]:
+        """`dayscribe run`, or another command, in a session of its own, with a fault armed."""
         wanted = SETTINGS | {"ledger.dsn": self.dsn, "home": str(self.folder), "results": str(self.results)} | settings
         assignments = [word for key, value in wanted.items() for word in ("--set", f"{key}={value}")]
-        command = [str(Path(sys.executable).with_name("dayscribe")), *assignments, "run", DAY, "--folder"]
+        program = Path(sys.executable).with_name("dayscribe")
+        command = command or ("run", DAY, "--folder", str(self.audio))
         armed = {"DAYSCRIBE_FAULTS_ARMED": "yes", "DAYSCRIBE_FAULT": fault, "DAYSCRIBE_FAULT_LOG": str(self.log)}
         number = len(self.started)
         with (self.folder / f"worker{number}.txt").open("wb") as out:
             worker = subprocess.Popen(
-                [*command, str(self.audio)], env=os.environ | armed, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True,
+                [program, *assignments, *command], env=os.environ | armed, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=out, start_new_session=True,
             )  # fmt: skip
         self.started.append(worker)
         return worker

@@ -40,15 +40,13 @@ def swept(
     request: pytest.FixtureRequest,
     place: Callable[..., AbstractContextManager[Any]],
     outcome: Callable[[Any], Any],
-    audio: Path,
-    many: Path,
     undisturbed: Any,
 ) -> Iterator[dict[str, Future[None]]]:
     """The end of every case that was asked for, a few being tried at once."""
 
     def run(case: str) -> None:
         point, _, action = case.partition("-")
-        folder = many if point == RENEWER else audio
+        folder = list(undisturbed)[point == RENEWER]
         before = _digests(folder)
         with place(folder) as here:
             try:
@@ -101,6 +99,22 @@ def _check_end(here: Any, point: str, action: str, code: int) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_day_ends_the_same(case: str, swept: dict[str, Future[None]]) -> None:
     assert swept[case].result() is None
+
+
+def test_a_stuck_worker_is_replaced_once_its_renewer_gives_up(
+    place: Callable[..., AbstractContextManager[Any]], outcome: Callable[[Any], Any], undisturbed: Any, audio: Path
+) -> None:
+    """Only the worker stops. Its leases are renewed as long as it may just be busy; then a successor gets them."""
+    busy = {"worker.engine_hang_seconds": "6"}
+    with place() as here:
+        worker = here.start("publish.half:2:stop", **busy)
+        here.until_stopped(worker)
+        before = here.points()[RENEWER]
+        assert here.finish(here.start(**busy)) == QUARANTINED, here.said()
+        assert here.points()[RENEWER] > before
+        here.thaw(worker)
+        assert here.finish(worker) == QUARANTINED, here.said()
+        assert outcome(here) == undisturbed[audio][0]
 
 
 def test_the_undisturbed_day_is_what_its_archives_say(undisturbed: Any, audio: Path) -> None:
