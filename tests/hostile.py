@@ -228,6 +228,7 @@ AUDIO = [
     Case("half.flac", lambda: half(flac()), No.TRUNCATED),
     Case("half.ogg", lambda: half(vorbis()), No.TRUNCATED),
     Case("half.opus", lambda: half(opus()), No.TRUNCATED),
+    Case("cut between pages.opus", lambda: opus()[: opus().rindex(b"OggS")], No.TRUNCATED, reason="last page"),
     Case("half.m4a", lambda: half(m4a()), No.TRUNCATED),
     Case("half.mka", lambda: half(mka()), No.TRUNCATED),
     Case("half.aiff", lambda: half(aiff()), No.TRUNCATED),

@@ -252,27 +252,34 @@ def test_a_stop_of_the_whole_job_is_not_mistaken_for_a_bad_recording(good: np.nd
     assert np.array_equal(second.pcm, good)
 
 
-def test_no_child_outlives_its_pool_and_none_a_parent_that_is_killed() -> None:
+def test_a_pool_that_closes_leaves_no_child() -> None:
+    with DecoderPool(children=2, limits=DecodeLimits()) as pool:
+        list(pool.decode(member(b"x", ordinal=number) for number in range(4)))
+        processes = [child._process for child in pool._live]
+    assert len(processes) == 2
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+
+
+def test_a_child_at_work_does_not_outlive_a_parent_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _sabotaged(monkeypatch, "os.kill(os.getppid(), 10)\n    while b'BOOM' in data: pass")  # 10: SIGUSR1
     program = (
-        "import sys; from hpc.stages.decode import *; from hpc.model import *\n"
-        "with DecoderPool(children=2, limits=DecodeLimits()) as pool:\n"
-        "    list(pool.decode(Member(Recording(1, n, b'x', 1, b''), b'x') for n in range(4)))\n"
-        "    print(*[child._process.pid for child in pool._live], flush=True)\n"
-        "    sys.stdin.read()\n"
+        "import signal; from hpc.stages import decode; from hpc.model import *\n"
+        f"decode.PROGRAM = {stage.PROGRAM!r}\n"
+        "with decode.DecoderPool(children=1, limits=decode.DecodeLimits()) as pool:\n"
+        "    tell = lambda *_: print(*[child._process.pid for child in pool._live], flush=True)\n"
+        "    signal.signal(signal.SIGUSR1, tell)\n"
+        "    list(pool.decode(iter([Member(Recording(1, 0, b'x', 4, b''), b'BOOM')])))\n"
     )
     root = str(Path(stage.__file__).parents[2])
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": root},
-    )  # fmt: skip
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
     with parent:
-        descriptors = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]
-        assert len(descriptors) == 2
+        descriptor = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
-    for descriptor in descriptors:
-        ended, _, _ = select.select([descriptor], [], [], 30)
-        assert ended == [descriptor]
-        os.close(descriptor)
+    ended, _, _ = select.select([descriptor], [], [], 30)
+    assert ended == [descriptor]
+    os.close(descriptor)
 
 
 def test_a_child_opens_no_file_and_no_connection(tmp_path: Path, pool: DecoderPool, monkeypatch) -> None:
