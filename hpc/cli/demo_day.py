@@ -43,6 +43,8 @@ def command(app: App, /, *, folder: Path, site: str, on: date, slots: int, clips
       late-parquet     the companions of one archive wait in FOLDER/late
       flipped-bit      an archive has one wrong bit
       cut-archive      an archive ends between two members
+
+    The truth is written beside the day, in FOLDER/truth.
     """
     from hpc.demo.day import make_day
     from hpc.demo.trouble import Trouble
