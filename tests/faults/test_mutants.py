@@ -1,0 +1,238 @@
+"""The tests are tested: each of these small damages to the source must turn the tests that guard it red."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TREES = ("db", "hpc", "docs", "tests")
+AT_ONCE = 2
+FAILED = 1  # pytest: tests ran, and some failed
+LEDGER = "tests/integration/ledger"
+CLAIMS, PARTS, DAYS = (f"{LEDGER}/test_ledger_{name}.py" for name in ("claims", "parts", "days"))
+MODEL = f"{LEDGER}/test_ledger_model.py::test_no_order_of_events_makes_the_ledger_differ_from_its_model"
+FSYNC = "tests/faults/test_fsync.py::test_every_recorded_part_survives_a_crash_at_every_step"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Exact texts to replace, by file, and the tests that must notice."""
+
+    changes: tuple[tuple[str, str, str], ...]
+    killers: tuple[str, ...]
+
+
+FAIL_WITHOUT_EPOCH = (
+    "db/queries/shards.sql",
+    "    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s\n"
+    "WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased';\n",
+    "    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s\n"
+    "WHERE id = %(id)s AND state = 'leased';\n",
+)
+SETTLE_WITHOUT_EPOCH = (
+    ("db/parts.py", ' and shard["epoch"] == part.epoch\n', "\n"),
+    (
+        "db/queries/shards.sql",
+        "WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased' AND sealed IS NULL;",
+        "WHERE id = %(id)s AND state = 'leased' AND sealed IS NULL;",
+    ),
+    (
+        "db/queries/shards.sql",
+        "WHERE id = %(id)s AND epoch = %(epoch)s AND state = 'leased' AND sealed IS NOT NULL;",
+        "WHERE id = %(id)s AND state = 'leased' AND sealed IS NOT NULL;",
+    ),
+)
+MUTANTS: dict[str, Mutant] = {
+    "a stale epoch may fail a shard": Mutant(
+        (FAIL_WITHOUT_EPOCH,), (f"{CLAIMS}::test_a_stale_epoch_cannot_close_a_shard",)
+    ),
+    "a stale epoch may settle a shard": Mutant(SETTLE_WITHOUT_EPOCH, (f"{PARTS}::test_a_stale_epoch_never_seals",)),
+    "no epoch check in settle and fail, as the model sees it": Mutant(
+        (FAIL_WITHOUT_EPOCH, *SETTLE_WITHOUT_EPOCH), (MODEL,)
+    ),
+    "a stale epoch is renewed": Mutant(
+        (("db/queries/shards.sql", " AND s.epoch = held.epoch AND", " AND"),),
+        (f"{CLAIMS}::test_a_stale_epoch_is_not_renewed",),
+    ),
+    "a recording may be there twice": Mutant(
+        (
+            ("db/migrations/0001_ledger.sql", "    UNIQUE (shard_id, ordinal),\n", ""),
+            ("db/queries/parts.sql", "    ON CONFLICT (shard_id, ordinal) DO NOTHING RETURNING id", "    RETURNING id"),
+        ),
+        (f"{PARTS}::test_results_of_a_stale_epoch_are_taken_and_the_first_wins",),
+    ),
+    "a part may be recorded twice": Mutant(
+        (
+            (
+                "db/migrations/0001_ledger.sql",
+                "    name text NOT NULL UNIQUE,\n    shard_id bigint",
+                "    name text NOT NULL,\n    shard_id bigint",
+            ),
+            ("db/queries/parts.sql", "ON CONFLICT (name) DO NOTHING RETURNING id;", "RETURNING id;"),
+        ),
+        (f"{PARTS}::test_recording_a_part_twice_changes_nothing",),
+    ),
+    "a failure is stored as empty text": Mutant(
+        (
+            (
+                "hpc/stages/ingest.py",
+                '    failed = {"failure_class": failure.kind.value, "failure_reason": _storable(failure.reason)}\n',
+                '    failed = {"outcome": "no_speech", "text": "", "words": b"", "word_count": 0}\n',
+            ),
+        ),
+        (f"{LEDGER}/test_ledger_ingest.py::test_every_outcome_keeps_its_kind",),
+    ),
+    "an archive is not read to its end": Mutant(
+        (
+            (
+                "hpc/stages/tarwalk.py",
+                "                yield found\n        self._to_the_end()\n",
+                "                yield found\n",
+            ),
+        ),
+        ("tests/unit/test_unpack.py::test_an_archive_is_refused_when_it_is",),
+    ),
+    "a day is closed without locking its row": Mutant(
+        (
+            (
+                "db/queries/days.sql",
+                "WHERE id = %(shard_id)s) FOR NO KEY UPDATE;",
+                "WHERE id = %(shard_id)s);",
+            ),
+        ),
+        (f"{DAYS}::test_two_settlers_at_the_same_instant_close_the_day_once",),
+    ),
+    "shards are listed without locking the day's row": Mutant(
+        (
+            (
+                "db/shards.py",
+                "        state = days.lock(connection, day_id)  # else",
+                "        state = days.by_id(connection, day_id).state  # else",
+            ),
+        ),
+        (f"{DAYS}::test_a_shard_listed_while_the_last_one_settles_is_never_closed_over",),
+    ),
+    "a part's bytes are not synced": Mutant(
+        (("hpc/stages/publish.py", "            os.fsync(out.fileno())\n", ""),), (FSYNC,)
+    ),
+    "a part's folder is not synced": Mutant(
+        (
+            (
+                "hpc/stages/publish.py",
+                '    sync_folder(folder)\n    faults.point("publish.dirsynced")\n',
+                '    faults.point("publish.dirsynced")\n',
+            ),
+        ),
+        (FSYNC,),
+    ),
+    "a new folder is not synced into its own": Mutant(
+        (("hpc/stages/publish.py", "        sync_folder(each.parent)\n", "        pass\n"),), (FSYNC,)
+    ),
+    "a lapsed lease is never rescued": Mutant(
+        (("db/queries/shards.sql", "SELECT * FROM lapsed UNION ALL SELECT * FROM fresh", "SELECT * FROM fresh"),),
+        (f"{CLAIMS}::test_a_lapsed_lease_is_rescued_in_the_claim_and_the_epoch_rises",),
+    ),
+    "a seal is taken without counting": Mutant(
+        (
+            (
+                "db/parts.py",
+                '    if (known["recordings"], known["last"]) != (seal.recordings, seal.recordings - 1):\n',
+                "    if known is None:\n",
+            ),
+        ),
+        (f"{PARTS}::test_a_seal_that_does_not_add_up_is_refused_and_the_results_stay",),
+    ),
+    "provisional recordings are on a day's pages": Mutant(
+        (("db/queries/transcripts.sql", " AND r.state <> 'provisional' AND", " AND"),),
+        (f"{PARTS}::test_results_are_hidden_until_the_seal_and_then_current_together",),
+    ),
+    "provisional transcripts are found": Mutant(
+        (("db/queries/transcripts.sql", " AND r.current_id = hit.id\n", "\n"),),
+        (f"{PARTS}::test_results_are_hidden_until_the_seal_and_then_current_together",),
+    ),
+    "a stale epoch may discard": Mutant(
+        (
+            (
+                "db/migrations/0001_ledger.sql",
+                " AND epoch = the_epoch AND sealed IS NULL FOR",
+                " AND sealed IS NULL FOR",
+            ),
+        ),
+        (f"{PARTS}::test_a_discard_under_a_stale_epoch_or_after_the_seal_throws_nothing_away",),
+    ),
+    "late results of a damaged archive are taken": Mutant(
+        (("db/parts.py", ' and part.epoch > shard["discarded_epoch"]:', ":"),),
+        (f"{PARTS}::test_what_was_read_of_a_damaged_archive_stays_thrown_away",),
+    ),
+    "a held day may be moved": Mutant(
+        (("db/states.py", " if target in targets and state is not DayState.HELD)", " if target in targets)"),),
+        (f"{DAYS}::test_the_last_shard_of_a_held_day_settles_and_the_release_closes_it",),
+    ),
+}
+
+
+def copied(folder: Path, changes: tuple[tuple[str, str, str], ...] = ()) -> Path:
+    """The source tree with these changes; each text must be there exactly once."""
+    for name in TREES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for file, before, after in changes:
+        path = folder / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(before) == 1, (
+            f"{file} has {text.count(before)} times {before!r}: bring this mutant up to date"
+        )
+        path.write_text(text.replace(before, after), encoding="utf-8")
+    return folder
+
+
+def tried(folder: Path, killers: tuple[str, ...]) -> tuple[int, str]:
+    """pytest's exit code and words, with the copy's own packages imported."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *killers]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def fates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
+    """What pytest says of each mutant that was asked for, a few being tried at once; "" is the untouched copy."""
+    wanted = {item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec")} & set(
+        MUTANTS
+    )
+    killers = tuple(dict.fromkeys(killer for name in MUTANTS if name in wanted for killer in MUTANTS[name].killers))
+
+    def tell(name: str) -> tuple[int, str]:
+        mutant = MUTANTS[name] if name else Mutant((), killers)
+        return tried(copied(tmp_path_factory.mktemp("mutant"), mutant.changes), mutant.killers)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(tell, name) for name in ("", *(name for name in MUTANTS if name in wanted))}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_killed(name: str, fates: dict[str, Future[Any]]) -> None:
+    code, said = fates[name].result()
+    assert code == FAILED, f"the tests do not notice that {name}:\n{said}"
+    end = said.strip().splitlines()[-1]
+    assert re.match(r"\d+ failed\b(?!.*\berror)", end), f"the mutant is broken, which proves nothing:\n{said}"
+    assert "SyntaxError" not in said, said
+
+
+def test_the_same_tests_are_green_without_a_mutant(fates: dict[str, Future[Any]]) -> None:
+    code, said = fates[""].result()
+    assert code == 0, said
