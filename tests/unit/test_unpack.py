@@ -16,7 +16,6 @@ import stat
 import sys
 import tarfile
 import time
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -38,40 +37,8 @@ def _load(name: str) -> ModuleType:
 
 
 hostile = _load("hostile")
-COMPRESSIONS = {"xz": lzma.compress, "gzip": gzip.compress, "bzip2": bz2.compress, "plain": bytes}
-END = bytes(1024)
-
-
-def block(name: bytes, data: bytes = b"", **fields: object) -> bytes:
-    """One member with its header, data and padding."""
-    info = tarfile.TarInfo()
-    info.size = len(data)
-    for field, value in fields.items():
-        setattr(info, field, value)
-    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    header[:100] = name[:100].ljust(100, b"\0")
-    return signed(header) + data + bytes(-len(data) % 512)
-
-
-def signed(header: bytearray) -> bytes:
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
-
-
-def tar(members: Iterable[tuple[bytes, bytes]], format: int = tarfile.PAX_FORMAT) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=format) as archive:
-        for name, data in members:
-            info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def clips(count: int, size: int = 5_000, seed: int = 1) -> list[tuple[bytes, bytes]]:
-    dice = random.Random(seed)
-    return [(f"{number:04d}.mp3".encode(), dice.randbytes(size)) for number in range(count)]
+COMPRESSIONS, END, block, bomb = hostile.COMPRESSIONS, hostile.END, hostile.block, hostile.bomb
+clips, signed, tar, REFUSED = hostile.clips, hostile.signed, hostile.tar, hostile.REFUSED
 
 
 class Reader:
@@ -142,19 +109,6 @@ def test_companions_and_folders_are_no_recordings(read: Reader) -> None:
     data = block(b"d/", type=tarfile.DIRTYPE) + b"".join(block(name, name) for name in names)
     data += block(b"label", type=b"V") + block(b"z.wav", b"z") + END
     assert outcomes(read(data)) == [b"a.mp3", b"z"]
-
-
-REFUSED = {
-    "a link that leads out": block(b"l", type=tarfile.SYMTYPE, linkname="/etc"),
-    "a link to a file": block(b"l.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-    "a hard link": block(b"h.mp3", type=tarfile.LNKTYPE, linkname="../../etc/hostname"),
-    "a fifo": block(b"f.mp3", type=tarfile.FIFOTYPE),
-    "a character device": block(b"z.mp3", type=tarfile.CHRTYPE),
-    "a block device": block(b"y.mp3", type=tarfile.BLKTYPE),
-    "a piece of another volume": block(b"m.mp3", b"x" * 700, type=b"M"),
-    "an unknown type": block(b"q.mp3", b"x" * 700, type=b"q"),
-    "a sparse file": block(b"s.mp3", b"x" * 700, type=tarfile.GNUTYPE_SPARSE),
-}
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -340,11 +294,6 @@ def test_an_archive_is_refused_when_it_is(what: str, read: Reader) -> None:
 
 
 # --- bombs ------------------------------------------------------------------------------------------------------------
-
-
-def bomb(claimed: int, held: int) -> bytes:
-    """A tar.xz of one member of zeros, of which the beginning is enough."""
-    return lzma.compress(block(b"b.mp3", size=claimed) + bytes(held), preset=0)
 
 
 def test_bombs_are_stopped_within_a_second_by_the_limit_they_meet(read: Reader) -> None:
