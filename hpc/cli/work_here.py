@@ -16,6 +16,7 @@ from hpc.errors import Interrupted
 from hpc.stages.record import Recorder, Tally
 
 WAIT_STEP = 0.5  # seconds between looks at somebody else's lease
+SOON = 0.05  # seconds before another claim: a shard may be due, and its row in the hands of a frozen worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def _wait(app: App, session: Session, bar: Progress, day: days.Day | None, stop:
         if seconds is None:
             return False
         if seconds <= 0:
+            time.sleep(SOON)
             return True
         if not told:
             app.display.say(f"an open shard is another worker's, or waits for its retry: up to {seconds:.0f} s")
