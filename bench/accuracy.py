@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from hpc.demo.clips import make_clips
 from hpc.demo.codecs import decode, encode
 from hpc.demo.sounds import TIMBRES, hum, music, noise
-from hpc.demo.speech import HELD_OUT_VOICES, TRAINED_VOICES, Speaker, sentence
+from hpc.demo.speech import HELD_OUT_VOICES, Speaker, sentence
+from hpc.demo.trouble import SlotPlan
+from hpc.demo.truth import SPEECH
 from hpc.model import SAMPLE_RATE
 
 MODELS = Path(__file__).resolve().parents[1] / "models" / "demo"
 SEED = 20_260_117  # of the published figures; no choice was made on what it draws
-DEMO_VOICES = ("en-US", "en-US+f2", "en-US+m3", "en", "en+f3", "en-GB-scotland+m1")
 # Variants that neither training nor any choice of settings ever heard (no whispers, croaks or robots).
 FRESH_VARIANTS = (
     "Diogo", "Henrique", "Nguyen", "kaukovalta", "aunty", "grandma", "grandpa", "gustave", "ed", "michel", "zac",
@@ -67,13 +70,13 @@ class Row:
     boundary_errors_ms: tuple[float, ...]  # at starts and ends of words heard right
 
 
-def talk(speaker: Speaker, rng: random.Random, *, voice: str, gaps: tuple[float, float], steady: bool) -> Take:
-    """About 40 s of sentences by one voice, in ordinary prosody or in any."""
+def talk(speaker: Speaker, rng: random.Random, *, voice: str, gaps: tuple[float, float]) -> Take:
+    """About 40 s of sentences by one voice, at any speed and pitch."""
     parts: list[NDArray[np.int16]] = [np.zeros(int(rng.uniform(0.5, 2) * SAMPLE_RATE), np.int16)]
     words: Times = []
     while (now := sum(map(len, parts)) / SAMPLE_RATE) < 40:
-        prosody = {} if steady else {"rate": rng.randint(110, 215), "pitch": rng.randint(25, 75)}
-        spoken = speaker.say(" ".join(sentence(rng)) + ".", voice=voice, **prosody)
+        rate, pitch = rng.randint(110, 215), rng.randint(25, 75)
+        spoken = speaker.say(" ".join(sentence(rng)) + ".", voice=voice, rate=rate, pitch=pitch)
         words += [(word, now + start, now + end) for word, start, end in spoken.words]
         parts += [spoken.pcm, np.zeros(int(rng.uniform(*gaps) * SAMPLE_RATE), np.int16)]
     audio = np.concatenate(parts) / 32768
@@ -81,22 +84,20 @@ def talk(speaker: Speaker, rng: random.Random, *, voice: str, gaps: tuple[float,
 
 
 def demo_set(seed: int) -> Iterator[Take]:
-    """Voices of the training, sentences of our own, at rest; in three formats."""
-    speaker, rng = Speaker(), random.Random(f"demo {seed}")
-    assert {f"gmw/{voice}" for voice in DEMO_VOICES} <= set(TRAINED_VOICES)
-    for voice in DEMO_VOICES:
-        for gaps in ((2.0, 4.0), (0.4, 1.2)):
-            take = talk(speaker, rng, voice=f"gmw/{voice}", gaps=gaps, steady=True)
-            yield take
-            yield coded(take, "mp3", bitrate=48_000)
-            yield coded(take, "opus", bitrate=24_000)
+    """Clips as the demo day has them: trained voices, sentences of their own, every codec, some silence and music."""
+    for number in range(8):
+        plan = SlotPlan(slot=f"{number + 8:02}_00", number=number, clips=30)
+        for clip, data in make_clips(plan, on=date(2025, 1, 1), shard="", source=f"accuracy {seed} {number}"):
+            truth = clip.truth
+            condition = truth.codec if truth.kind == SPEECH else f"{truth.kind}, nobody speaks"
+            yield Take(condition, decode(data), list(truth.words))
 
 
 def voices_set(name: str, voices: tuple[str, ...], seed: int) -> Iterator[Take]:
     """Voices that were not trained, at any speed and pitch, in six conditions."""
     speaker, rng = Speaker(), random.Random(f"{name} {seed}")
     for number, voice in enumerate(rng.sample(voices, 10)):
-        take = talk(speaker, rng, voice=voice, gaps=((3, 6) if number % 2 else (0.3, 1.5)), steady=False)
+        take = talk(speaker, rng, voice=voice, gaps=((3, 6) if number % 2 else (0.3, 1.5)))
         generator = np.random.default_rng(rng.getrandbits(32))
         hiss = noise(generator, len(take.audio), colour=("white", "pink", "brown")[number % 3])
         level = float(np.sqrt(np.mean(take.audio**2))) * 10 ** (-15 / 20)

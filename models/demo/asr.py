@@ -46,7 +46,7 @@ def window_seconds(rng: random.Random, progress: float) -> float:
 
 def batches(plan: Plan, first_step: int) -> Iterator[Batch]:
     """One batch a step, made in the loader's process."""
-    composer = Composer(plan.seed + first_step, empty=0.12)
+    composer = Composer(plan.seed + first_step, empty=0.15)
     rng = random.Random(plan.seed + first_step)
     for step in range(first_step, plan.steps):
         seconds = window_seconds(rng, plan.progress(step))
@@ -59,23 +59,26 @@ def collate(windows: list[Window]) -> Batch:
     mel = log_mel(torch.from_numpy(np.stack([window.audio for window in windows])))
     frames = np.zeros((len(windows), mel.shape[-1] // 2), np.int64)
     targets = [_target(window, row) for window, row in zip(windows, frames, strict=True)]
-    width = max(len(ids) for ids, _ in targets) + len(tokens.PROMPT) + 1
+    width = max(len(text) for text, _ in targets) + len(tokens.PROMPT) + 1
     ids = torch.full((len(windows), width), tokens.END)
     labels = torch.full((len(windows), width), _IGNORE)
     mask = torch.zeros((len(windows), width - 1, frames.shape[1]))
     for index, (text, spans) in enumerate(targets):
         sequence = [*tokens.PROMPT, *text, tokens.END]
         ids[index, : len(sequence)] = torch.tensor(sequence)
-        # as OpenAI's models: <|nospeech|> is what follows the start token where there is none
-        after = sequence[1:] if text else [tokens.NO_SPEECH, tokens.END]
-        labels[index, : len(after)] = torch.tensor(after)
+        labels[index, : len(sequence) - 1] = torch.tensor(sequence[1:])
+        if not spans:  # as in OpenAI's models, this is what follows the start token where there is no speech
+            labels[index, 0] = tokens.NO_SPEECH
         for place, (start, end) in enumerate(spans, len(tokens.PROMPT) - 1):
             mask[index, place, max(0, start - 1) : end + 2] = 1
     return Batch(mel, ids[:, :-1], labels[:, :-1], torch.from_numpy(frames), mask)
 
 
 def _target(window: Window, frames: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokens of a window and the frames of each; fills in the window's frame classes."""
+    """Tokens of a window and the frames of each; fills in the window's frame classes.
+
+    Where nobody speaks there is one token that is not text: CTranslate2's beam search never ends with no token at all.
+    """
     text: list[int] = []
     spans: list[tuple[int, int]] = []
     for sentence in window.sentences:
@@ -87,7 +90,7 @@ def _target(window: Window, frames: Any) -> tuple[list[int], list[tuple[int, int
             spans.append((start, end))
         text.append(tokens.STOP)
         spans.append((spans[-1][1], spans[-1][1] + 4))
-    return text, spans
+    return text or [tokens.NO_SPEECH], spans
 
 
 def losses(model: DemoWhisper, batch: Batch) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def export_asr(checkpoint: Path, directory: Path) -> None:
         decoder_start_token_id=tokens.START,
         max_length=448,
         suppress_tokens=[],
-        begin_suppress_tokens=[tokens.SPACE],  # and not the end token: text may be empty
+        begin_suppress_tokens=[tokens.SPACE],
         is_multilingual=False,
         no_timestamps_token_id=tokens.NO_TIMES,
         lang_to_id={"<|en|>": tokens.ENGLISH},

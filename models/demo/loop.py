@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import signal
 import sys
 import time
@@ -45,22 +46,31 @@ def learning_rate(plan: Plan, step: int) -> float:
 def feed(make: Callable[[Plan, int], Iterator[Any]], plan: Plan, first_step: int) -> Iterator[Any]:
     """The batches that `make` yields, made by another process."""
     context = multiprocessing.get_context("fork")
-    queue = context.Queue(_QUEUED)
-    loader = context.Process(target=_fill, args=(queue, make, plan, first_step), daemon=True)
+    waiting = context.Queue(_QUEUED)
+    loader = context.Process(target=_fill, args=(waiting, make, plan, first_step), daemon=True)
     loader.start()
     try:
         for _ in range(first_step, plan.steps):
-            yield queue.get(timeout=600)
+            yield _next(waiting, loader)
     finally:
         loader.terminate()
         loader.join()
 
 
-def _fill(queue: Any, make: Callable[[Plan, int], Iterator[Any]], plan: Plan, first_step: int) -> None:
+def _next(waiting: Any, loader: Any) -> Any:
+    while True:
+        try:
+            return waiting.get(timeout=10)
+        except queue.Empty:
+            if not loader.is_alive():
+                raise SystemExit("The process that makes the batches has ended; its message is above.") from None
+
+
+def _fill(waiting: Any, make: Callable[[Plan, int], Iterator[Any]], plan: Plan, first_step: int) -> None:
     os.nice(1)
     torch.set_num_threads(1)
     for batch in make(plan, first_step):
-        queue.put(batch)
+        waiting.put(batch)
     signal.pause()  # until the trainer ends us: it still takes tensors from our shared memory
 
 
