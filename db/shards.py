@@ -77,6 +77,13 @@ def of_day(connection: Connection, day_id: int) -> list[dict[str, Any]]:
 
 
 @translated()
+def identity(connection: Connection, shard_id: int) -> tuple[str, date, str] | None:
+    """The site, date and name of a shard; None when the ledger has none of this id."""
+    row = connection.execute(SQL["identity"], {"id": shard_id}).fetchone()
+    return None if row is None else (row["site"], row["date"], row["name"])
+
+
+@translated()
 def claim(
     connection: Connection, *, owner: str, count: int, lease: timedelta, day_id: int | None = None
 ) -> list[Leased]:

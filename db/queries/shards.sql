@@ -8,6 +8,10 @@ ON CONFLICT (day_id, name) DO NOTHING;
 SELECT id, name, slot, loose, paths, size, state, epoch, attempts, owner, lease_until, failure_class, failure_reason,
     sealed, seal_recordings FROM shards WHERE day_id = %(day_id)s ORDER BY id;
 
+-- name: identity
+SELECT i.name AS site, d.date, s.name FROM shards s JOIN days d ON d.id = s.day_id JOIN sites i ON i.id = d.site_id
+WHERE s.id = %(id)s;
+
 -- name: claim
 -- Fresh shards and those whose lease has lapsed, oldest day first; every claim raises the epoch. Two SELECTs, because
 -- PostgreSQL allows no row lock under UNION.

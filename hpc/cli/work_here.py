@@ -39,6 +39,8 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
         from hpc import wiring
         from hpc.pipeline import work
 
+        if day is not None:
+            _take_what_waits(app, session, day)
         with wiring.worker(app.settings, session, why=why, stop=stop, day_id=None if day is None else day.id) as tools:
             while True:
                 tally = work(tools, stop=stop, notice=lambda tally: _tell(bar, tally))
@@ -48,6 +50,19 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
         if stop():
             raise Interrupted
     return Worked(tally, time.monotonic() - began)
+
+
+def _take_what_waits(app: App, session: Session, day: days.Day) -> None:
+    """Record what workers of this day published and could not record before they ended: it need not be made again."""
+    from hpc.stages.ingest import ingest, waiting
+    from hpc.stages.publish import folder_of
+
+    folder = folder_of(app.settings.results_folder, day.site, day.date)
+    for path in session(lambda connection: list(waiting(connection, [folder]))):
+        try:
+            session(ingest, path, actor="run")
+        except BadData as error:
+            app.display.warn(f"{path}: {error}")
 
 
 def _record_the_rest(app: App, recorder: Recorder, stop: Callable[[], bool]) -> None:

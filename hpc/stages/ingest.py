@@ -6,17 +6,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from db import formats, parts
+from db import formats, parts, shards
 from db.connect import Connection
+from db.errors import BadData
 from db.names import stem
 from hpc.model import Failure, Result
 from hpc.stages.publish import SUFFIX, PartFile, parts_in, read_part, segment_to_dict
+
+
+class PartOfAnotherLedger(BadData):
+    """A part was made for another ledger."""
 
 
 def ingest(connection: Connection, path: Path, *, actor: str) -> parts.Recorded:
     """Record one part; twice changes nothing."""
     part = read_part(path)
     header = part.header
+    _check_shard(connection, part)
     row = parts.Part(
         name=path.name.removesuffix(SUFFIX),
         shard_id=header.shard_id,
@@ -28,6 +34,18 @@ def ingest(connection: Connection, path: Path, *, actor: str) -> parts.Recorded:
         engine_seconds=header.engine_seconds,
     )
     return parts.record(connection, row, [_row(result) for result in part.results], _seal(part), actor=actor)
+
+
+def _check_shard(connection: Connection, part: PartFile) -> None:
+    """A number is no identity: in another ledger the same one is another shard's."""
+    header = part.header
+    here = shards.identity(connection, header.shard_id)
+    if here != (header.site, header.date, header.shard):
+        whose = "has no such shard" if here is None else f"has {here[0]} {here[1]} {here[2]} there"
+        raise PartOfAnotherLedger(
+            f"{part.path.name} is of {header.site} {header.date} {header.shard} as shard {header.shard_id}, and this"
+            f" ledger {whose}: it was made for another ledger"
+        )
 
 
 def waiting(connection: Connection, folders: Iterable[Path]) -> Iterator[Path]:

@@ -101,6 +101,18 @@ def test_the_day_ends_the_same(case: str, swept: dict[str, Future[None]]) -> Non
     assert swept[case].result() is None
 
 
+def test_what_a_killed_worker_published_is_not_made_again(
+    place: Callable[..., AbstractContextManager[Any]], outcome: Callable[[Any], Any], undisturbed: Any, audio: Path
+) -> None:
+    """Killed when the second part was safe on the disk, and not yet in the ledger: with it the first shard is whole."""
+    with place() as here:
+        assert here.finish(here.start("publish.dirsynced:2:kill")) == -signal.SIGKILL
+        before = here.points()["decode.sent"]
+        assert here.finish(here.start()) == QUARANTINED, here.said()
+        assert here.points()["decode.sent"] - before == undisturbed[audio][1]["decode.sent"] - 3
+        assert outcome(here) == undisturbed[audio][0]
+
+
 def test_a_stuck_worker_is_replaced_once_its_renewer_gives_up(
     place: Callable[..., AbstractContextManager[Any]], outcome: Callable[[Any], Any], undisturbed: Any, audio: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from db import shards, transcripts
 from db.transcripts import Scope
 from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Word
-from hpc.stages.ingest import ingest, waiting
+from hpc.stages.ingest import PartOfAnotherLedger, ingest, waiting
 from hpc.stages.publish import PartDamaged, header_of, write_part
 
 RUN = Run(b"k" * 16, {"engine": "none"})
@@ -92,6 +93,21 @@ def test_only_parts_that_are_not_recorded_are_waiting(books: Any, tmp_path: Path
     ingest(books.connection, first, actor="test")
     (first.parent / ".tmp-left-by-a-crash").write_bytes(b"half")
     assert list(waiting(books.connection, [first.parent])) == [second]
+
+
+@pytest.mark.parametrize("elsewhere", [{"site": "geneva"}, {"on": date(2030, 1, 1)}])
+def test_a_part_of_another_ledger_is_refused_though_its_number_is_known(
+    books: Any, tmp_path: Path, elsewhere: dict[str, Any]
+) -> None:
+    """The results folder outlived its ledger, and a new one counts from 1 again."""
+    books.day("a", **elsewhere)
+    mine = books.one()
+    other = replace(mine, site="zurich", date=date(2025, 1, 1))
+    with pytest.raises(PartOfAnotherLedger, match=r"is of zurich 2025-01-01 a as shard \d+, and this ledger has"):
+        ingest(books.connection, published(tmp_path, other, speech("hello")), actor="test")
+    with pytest.raises(PartOfAnotherLedger, match="has no such shard"):
+        ingest(books.connection, published(tmp_path, replace(mine, id=999), speech("hello")), actor="test")
+    assert books.rows("SELECT id FROM parts") == []
 
 
 @pytest.mark.parametrize("keep", [0, 20, -1])
