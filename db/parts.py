@@ -39,6 +39,7 @@ class SealRow:
     sha256: bytes
     size: int
     recordings: int
+    contents: bytes | None = None  # sha256 over their sha256s in order; None: the reading does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,15 @@ def _put_results(
 def _finish(connection: Connection, part: Part, day_id: int, seal: SealRow, *, actor: str) -> bool:
     """Seal, make current, settle, close the day; all under the epoch, all in the caller's transaction.
 
-    Refused when the recordings do not add up: then the results stay recorded, and the shard stays open."""
+    Refused when the recordings do not add up, or are not those that this reading found (somebody late brought what he
+    had read of another version of the archive): then the results stay recorded, and the shard stays open."""
     where = {"id": part.shard_id, "epoch": part.epoch}
     known = connection.execute(shards.SQL["count_known"], where).fetchone()
     assert known is not None
-    if (known["recordings"], known["last"]) != (seal.recordings, seal.recordings - 1):
-        detail = {"read": seal.recordings, "accounted": known["recordings"], "epoch": part.epoch}
+    complete = (known["recordings"], known["last"]) == (seal.recordings, seal.recordings - 1)
+    same = seal.contents in (None, known["contents"])
+    if not (complete and same):
+        detail = {"read": seal.recordings, "accounted": known["recordings"], "same": same, "epoch": part.epoch}
         events.add(connection, "seal.refused", actor=actor, day_id=day_id, shard_id=part.shard_id, **detail)
         return False
     values = where | {"sha256": seal.sha256, "size": seal.size, "recordings": seal.recordings}

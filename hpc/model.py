@@ -73,6 +73,7 @@ class Seal:
     sha256: bytes  # of the archive's compressed bytes (for loose files: of their hashes in order), 32 bytes
     size: int  # bytes read
     recordings: int  # ordinals 0 … recordings - 1 exist
+    contents: bytes = b""  # sha256 over the recordings' sha256s in order, as this reading found them
 
 
 @dataclass(frozen=True, slots=True)

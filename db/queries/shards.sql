@@ -53,7 +53,9 @@ FROM shards WHERE state IN ('ready', 'leased') AND (%(day_id)s::bigint IS NULL O
 SELECT ordinal, sha256 FROM recordings WHERE shard_id = %(id)s;
 
 -- name: count_known
-SELECT count(*) AS recordings, coalesce(max(ordinal), -1) AS last FROM recordings WHERE shard_id = %(id)s;
+SELECT count(*) AS recordings, coalesce(max(ordinal), -1) AS last,
+    sha256(coalesce(string_agg(sha256, ''::bytea ORDER BY ordinal), ''::bytea)) AS contents
+FROM recordings WHERE shard_id = %(id)s;
 
 -- name: seal
 UPDATE shards SET sealed = now(), seal_sha256 = %(sha256)s, seal_size = %(size)s, seal_recordings = %(recordings)s, changed = now()

@@ -58,7 +58,7 @@ def waiting(connection: Connection, folders: Iterable[Path]) -> Iterator[Path]:
 
 def _seal(part: PartFile) -> parts.SealRow | None:
     seal = part.seal
-    return None if seal is None else parts.SealRow(seal.sha256, seal.size, seal.recordings)
+    return None if seal is None else parts.SealRow(seal.sha256, seal.size, seal.recordings, seal.contents or None)
 
 
 def _row(result: Result) -> dict[str, Any]:

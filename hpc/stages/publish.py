@@ -140,7 +140,8 @@ def _encode(header: Header, batch: Sequence[Result], seal: Seal | None) -> bytes
     first = {"format": FORMAT, "header": asdict(header) | {"date": header.date.isoformat()}}
     end: dict[str, Any] = {"end": len(batch), "seal": None}
     if seal:
-        end["seal"] = {"sha256": seal.sha256.hex(), "size": seal.size, "recordings": seal.recordings}
+        told = {"sha256": seal.sha256.hex(), "size": seal.size, "recordings": seal.recordings}
+        end["seal"] = told | {"contents": seal.contents.hex()}
     lines = [first, *(_line(result) for result in batch), end]
     text = "\n".join(json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for line in lines)
     return gzip.compress(text.encode("utf-8", "backslashreplace"), compresslevel=6, mtime=0)
@@ -200,7 +201,8 @@ def _result(shard_id: int, line: Mapping[str, Any]) -> Result:
 
 
 def _seal(shard_id: int, said: Mapping[str, Any]) -> Seal:
-    return Seal(shard_id, bytes.fromhex(said["sha256"]), said["size"], said["recordings"])
+    contents = bytes.fromhex(said["contents"])
+    return Seal(shard_id, bytes.fromhex(said["sha256"]), said["size"], said["recordings"], contents)
 
 
 def sweep(results: Path, shard: Shard, epoch: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from db.errors import DayscribeError
 from hpc.errors import ArchiveDamaged
@@ -16,13 +18,17 @@ def read(
 ) -> Iterator[Member | Result | Seal | Unsealed]:
     """Stream the members of one shard after the other; each shard ends with a Seal or Unsealed, never with both."""
     for lease in leases:
-        shard_id = lease.shard.id
+        shard_id, contents = lease.shard.id, hashlib.sha256()
         try:
             for item in unpack(lease.shard, limits=limits):
                 if stop() or lost(shard_id):
                     yield Unsealed(shard_id, None)
                     break
-                if isinstance(item, Seal) or not _known(lease, item):
+                if isinstance(item, Seal):
+                    yield replace(item, contents=contents.digest())
+                    continue
+                contents.update(item.recording.sha256)
+                if not _known(lease, item):
                     yield item
         except (DayscribeError, OSError) as error:
             yield Unsealed(shard_id, error)

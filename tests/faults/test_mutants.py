@@ -147,11 +147,15 @@ MUTANTS: dict[str, Mutant] = {
         (
             (
                 "db/parts.py",
-                '    if (known["recordings"], known["last"]) != (seal.recordings, seal.recordings - 1):\n',
-                "    if known is None:\n",
+                '    complete = (known["recordings"], known["last"]) == (seal.recordings, seal.recordings - 1)\n',
+                "    complete = True\n",
             ),
         ),
         (f"{PARTS}::test_a_seal_that_does_not_add_up_is_refused_and_the_results_stay",),
+    ),
+    "a seal is taken over other bytes": Mutant(
+        (("db/parts.py", '    same = seal.contents in (None, known["contents"])\n', "    same = True\n"),),
+        (f"{PARTS}::test_a_seal_over_other_bytes_than_were_recorded_is_refused",),
     ),
     "provisional recordings are on a day's pages": Mutant(
         (("db/queries/transcripts.sql", " AND r.state <> 'provisional' AND", " AND"),),

@@ -61,13 +61,14 @@ class Books:
         seal: int | None = None,
         name: str | None = None,
         content: bytes = b"",
+        contents: bytes | None = None,
     ) -> parts.Recorded:
         """A part of these results (or of speech at these ordinals), with a seal over so many recordings if wanted."""
         rows = [said(each) if isinstance(each, int) else each for each in results]
         name = name or f"{leased.id}-{leased.epoch}-{secrets.token_hex(8)}"
         digest = hashlib.sha256(name.encode() + content).digest()
         part = parts.Part(name, leased.id, leased.epoch, digest, 1, b"k" * 16, {"engine": "none"}, engine_seconds=0.5)
-        sealing = None if seal is None else parts.SealRow(b"s" * 32, 1, seal)
+        sealing = None if seal is None else parts.SealRow(b"s" * 32, 1, seal, contents)
         return parts.record(self.connection, part, rows, sealing, actor="test")
 
     def rows(self, statement: str, *values: object) -> list[Any]:

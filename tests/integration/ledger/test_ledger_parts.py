@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,9 +157,33 @@ def test_a_seal_that_does_not_add_up_is_refused_and_the_results_stay(books: Any,
     assert books.value("SELECT detail FROM events WHERE what = 'seal.refused'") == {
         "read": 3,
         "accounted": len(ordinals),
+        "same": True,
         "epoch": 1,
     }
     assert books.state(day) == DayState.PROCESSING
+
+
+def test_a_seal_over_other_bytes_than_were_recorded_is_refused(books: Any, speech: Callable[..., Any]) -> None:
+    """A frozen worker comes late with what it had read before the archive was replaced, and is the first."""
+    books.day("a")
+    stale = books.one()
+    books.lapse(stale)
+    present = books.one(owner="two")
+    assert books.record(stale, [speech(0, "of the old archive", content=b"old")]).stale
+    seen = hashlib.sha256(b"".join(speech(ordinal)["sha256"] for ordinal in range(2))).digest()
+    refused = books.record(present, [0, 1], seal=2, contents=seen)
+    assert (refused.settled, refused.stale) == (False, False)
+    assert books.value("SELECT detail -> 'same' FROM events WHERE what = 'seal.refused'") is False
+    failure = ("seal_refused", "it does not add up")
+    where = (books.connection, present.id, present.epoch)
+    shards.put_back(*where, failure=failure, wait=timedelta(0), actor="two")
+    assert books.one(owner="three").known[0] == speech(0, content=b"old")["sha256"]  # the next reading will say so
+
+
+def test_a_seal_over_the_recorded_bytes_settles(books: Any, speech: Callable[..., Any]) -> None:
+    books.day("a")
+    seen = hashlib.sha256(b"".join(speech(ordinal)["sha256"] for ordinal in range(2))).digest()
+    assert books.record(books.one(), [1, 0], seal=2, contents=seen).settled
 
 
 def test_an_archive_without_recordings_is_sealed_too(books: Any) -> None:
