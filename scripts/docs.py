@@ -1,15 +1,10 @@
-"""Writes the generated pages of docs/: `python scripts/docs.py`; --check compares, --demo FILE draws the picture.
-
-FILE is what `make demo` printed: `make demo 2>&1 | tee demo.log`. Everything else comes from the code itself.
-"""
+"""Writes the generated pages of docs/: `python scripts/docs.py`; --check only compares, and exits 1 if one is stale."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import importlib.util
-import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +19,6 @@ from hpc.errors import FailureClass
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PICTURE = DOCS / "images" / "demo.svg"
 HELP_WIDTH = 100
 NOTE = "<!-- Written by scripts/docs.py from {source}; change those. -->"
 
@@ -78,12 +72,9 @@ class Error(NamedTuple):
 
 def main() -> int:
     """Write the pages, or with --check only compare them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is not as it should be")
-    parser.add_argument("--demo", type=Path, metavar="FILE", help="draw docs/images/demo.svg from what make demo said")
     asked = parser.parse_args()
-    if asked.demo:
-        PICTURE.write_text(picture(asked.demo.read_text(encoding="utf-8")), encoding="utf-8")
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)} {'is not up to date' if asked.check else 'written'}")
@@ -205,29 +196,6 @@ def errors() -> dict[str, Error]:
                 message = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
                 found[node.name] = Error(node.name, node.bases[0].id, message, _own_code(node))
     return {name: error for name, error in found.items() if "DayscribeError" in _line(error, found)}
-
-
-def picture(said: str) -> str:
-    """What the demo printed, as a picture of a terminal. Where the clone lies is nobody's business."""
-    from rich._export_format import CONSOLE_SVG_FORMAT
-    from rich.console import Console
-    from rich.text import Text
-
-    lines = re.sub(r"(?<=\s)/\S*?(?=/results/)", "~/dayscribe/.demo", said).splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("model  "))
-    table = [line.rstrip() for line in lines[start:] if line[:1].isalpha() and "  " in line]
-    progress = [line for line in lines[:start] if re.match(r"speaking|starting|demo \d", line)]
-    with Path(os.devnull).open("w") as nothing:
-        console = Console(record=True, width=112, file=nothing, highlight=False)
-        console.print(Text("$ make demo", style="bold"))
-        for line in progress[-4:]:
-            console.print(Text(line, style="dim"))
-        for line in table:
-            name, _, value = line.partition("  ")
-            console.print(Text.assemble((f"{name:<17}", "cyan"), value.strip()))
-    # Without the fonts that the template fetches: every letter is placed by its own length, and any font will do.
-    template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return console.export_svg(title="dayscribe", code_format=template, unique_id="demo")
 
 
 def _below(

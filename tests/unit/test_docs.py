@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,8 @@ from hpc.cli.main import cli
 from hpc.cli.options import DAY, DAYS
 from hpc.config import PREFIX, RESERVED, load, names
 from hpc.errors import FailureClass
+from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
+from hpc.stages.publish import Header, write_part
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -36,8 +40,8 @@ VARIABLES = {PREFIX + name.upper().replace(".", "__"): name for name in names()}
 
 
 @cache
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generated_docs", ROOT / "scripts" / "docs.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -99,13 +103,13 @@ def check_call(words: list[str], command: click.Command = cli, parent: click.Con
 
 
 def test_every_generated_page_is_what_the_code_says() -> None:
-    stale = [shown(path) for path, text in generator().pages().items() if path.read_text() != text]
+    stale = [shown(path) for path, text in script("docs").pages().items() if path.read_text() != text]
     assert stale == [], "run: python scripts/docs.py"
 
 
 def test_every_command_has_its_place_in_the_reference() -> None:
     page = (DOCS / "reference" / "cli.md").read_text()
-    missing = [name for name, *_ in generator().commands() if f"\n## {name}\n" not in page]
+    missing = [name for name, *_ in script("docs").commands() if f"\n## {name}\n" not in page]
     assert missing == []
 
 
@@ -225,17 +229,57 @@ def test_the_readme_names_the_packages_that_the_installer_installs() -> None:
     assert [name for name in installed[1].split() if f"`{name}`" not in readme] == []
 
 
-def test_the_demos_picture_shows_what_the_demo_prints() -> None:
-    said = "\n".join(
-        [
-            "demo 2025-01-31: 1 of 1 shards, 3 recordings, 1 quarantined",
-            "model            a model",
-            "word error rate  1.00% of 100 words",
-            "results          /somebody/s/clone/.demo/results/demo/2025-01-31",
-            "real\t0m1.000s",
-        ]
-    )
-    drawn = re.sub(r"<[^>]*>|&#160;", " ", generator().picture(said))
-    assert "1.00% of 100 words" in re.sub(r"\s+", " ", drawn)
+LOG = """demo 2025-01-31: 1 of 1 shards, 3 recordings, 1 quarantined
+model            a model
+transcribed      2
+word error rate  1.00% of 100 words
+word starts      median 7 ms off
+speed            engine 2.5 x real time; this run took 0:00:09 in all
+results          /somebody/s/clone/.demo/results/demo/2025-01-31
+API              http://127.0.0.1:8642/pipeline/status
+
+real\t0m1.000s
+"""
+
+
+def test_what_the_demo_said_goes_into_its_picture_without_the_place_of_the_clone() -> None:
+    drawn = re.sub(r"\s+", " ", re.sub(r"<[^>]*>|&#160;", " ", script("demo_docs").picture(LOG)))
+    assert "1.00% of 100 words" in drawn
+    assert "1 of 1 shards, 3 recordings" in drawn
     assert "~/dayscribe/.demo/results/demo/2025-01-31" in drawn
     assert "somebody" not in drawn
+    assert "0m1.000s" not in drawn
+
+
+def test_what_the_demo_said_goes_into_the_readme_and_the_tutorial() -> None:
+    demo = script("demo_docs")
+    table = demo.table_of(LOG)
+    readme, tutorial = demo.with_rows(demo.README.read_text(), table), demo.with_table(demo.TUTORIAL.read_text(), table)
+    assert "| 1.00% of 100 words, demonstration model |" in readme
+    assert "| median 7 ms off |" in readme
+    assert "| 2.5 x real time |" in readme
+    assert "model            a model\ntranscribed      2\nword error rate  1.00% of 100 words\n" in tutorial
+
+
+def test_readme_tutorial_and_picture_tell_of_one_run() -> None:
+    demo = script("demo_docs")
+    tutorial = demo.TUTORIAL.read_text()
+    table = demo.table_of(next(block for block in blocks(demo.TUTORIAL, "text") if block.startswith("model ")))
+    assert demo.with_rows(demo.README.read_text(), table) == demo.README.read_text()
+    drawn = re.sub(r"\s+", " ", re.sub(r"<[^>]*>|&#160;", " ", demo.PICTURE.read_text()))
+    assert [value for value in table.values() if value.replace("'", "&#x27;") not in drawn] == []
+    quarantined = table["quarantined"].partition(" ")[0]
+    assert f"of {table['transcribed']} transcripts" in tutorial
+    assert f"hold no speech, {quarantined} are quarantined" in tutorial
+
+
+def test_the_page_on_parts_names_every_field_that_a_part_has(tmp_path: Path) -> None:
+    found = Recording(1, 0, b"a.mp3", 1, bytes(32))
+    said = Transcript("en", (Segment("one", 0.0, 1.0, (Word("one", 0.0, 1.0, 0.9),), -0.1),), 0.9)
+    results = [Result(found, said, 1.0), Result(found, Failure(FailureClass.EMPTY, "it has no bytes"))]
+    header = Header("site", date(2025, 1, 31), 1, "shard", 1, "00", {}, 0.0)
+    part = write_part(tmp_path, header, results, Seal(1, bytes(32), 1, 2))
+    fields = set(re.findall(r'"([a-z_0-9]+)":', gzip.decompress(part.read_bytes()).decode()))
+    page = (DOCS / "reference" / "parts.md").read_text()
+    assert {name for name in fields if f"`{name}`" not in page and f'"{name}":' not in page} == set()
+    assert fields >= {"header", "ordinal", "transcript", "segments", "words", "failure", "seal", "recordings"}
