@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lock system clean
+.PHONY: help demo test check docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
@@ -28,6 +28,9 @@ check: $(READY) ## Lint, type-check, and hold the house's contracts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh') .ci/run
 	$(BIN)/shfmt -d -i 4 -ci $$(git ls-files '*.sh') .ci/run
+
+docs: $(READY) ## Write the generated pages of docs/ anew
+	$(BIN)/python scripts/docs.py
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix-only

@@ -3,8 +3,8 @@
 TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   EngineLost                ArchiveDamaged                ModelMissing
   Interrupted               QuarantinedRecordings         ModelChanged
-                            UnknownDay                    UnknownName
-                            SourceMissing                 BadSetting
+                            SourceMissing                 UnknownName
+                                                          BadSetting
 """
 
 from __future__ import annotations
@@ -47,10 +47,6 @@ class ArchiveDamaged(BadData):
 
 class QuarantinedRecordings(BadData):
     """Some recordings could not be transcribed; `dayscribe show` names them."""
-
-
-class UnknownDay(BadData):
-    """The ledger has no such day."""
 
 
 class SourceMissing(BadData):

@@ -256,7 +256,7 @@ def _made_site(app: App, session: Session, options: Mapping[str, Any]) -> Site:
     from db import sites
 
     location = options["location"].expanduser().absolute()
-    if not location.is_dir():
+    if "{" not in str(location) and not location.is_dir():
         app.display.warn(f"{location} is no folder on this machine; the site is made all the same.")
     return session(
         sites.put,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -149,7 +150,8 @@ def _show(app: App, report: dict[str, Any]) -> None:
         "results": report["results"],
     }
     if "api" in report:
-        lines["API"] = f"{report['api']}/pipeline/status (runs on; `dayscribe demo --stop` ends it)"
+        lines["API"] = f"{report['api']}/pipeline/status"
+        lines["to end the API"] = f"{sys.argv[0]} --set home={app.settings.home} demo --stop"
     app.display.record(lines)
 
 

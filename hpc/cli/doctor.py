@@ -75,4 +75,4 @@ def _models(settings: Settings) -> str:
     from hpc import wiring
 
     _, found = wiring.engine_options(settings)
-    return ", ".join(str(model) for model in found) or "none needed"
+    return ", ".join(model.name for model in found) or "none needed"

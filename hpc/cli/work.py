@@ -7,12 +7,12 @@ from datetime import date
 import click
 
 from hpc.cli.display import clock
-from hpc.cli.options import DAY, App, answering, site_option
+from hpc.cli.options import DAY, App, answering
 
 
 @click.command()
 @click.option("--day", type=DAY, help="Work this day only.")
-@site_option
+@click.option("--site", metavar="NAME", help="The day's site.")
 @answering
 def command(app: App, day: date | None, site: str | None) -> None:
     """Work open shards until there are none.

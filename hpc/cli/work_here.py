@@ -107,7 +107,7 @@ def quarantined(tally: dict[str, object]) -> BadData | None:
 
     if tally["quarantined"] or tally["failed_shards"]:
         return QuarantinedRecordings(
-            f"{tally['quarantined']} recordings quarantined and {tally['failed_shards']} shards failed; "
+            f"quarantined recordings: {tally['quarantined']}, failed shards: {tally['failed_shards']}; "
             "see `dayscribe days show`"
         )
     return None
