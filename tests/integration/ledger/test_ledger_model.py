@@ -184,7 +184,7 @@ def test_no_order_of_events_makes_the_ledger_differ_from_its_model(books: Any, s
     run(
         lambda: Ledger(books, speech),
         settings=settings(
-            max_examples=100, stateful_step_count=20, deadline=None, database=None, derandomize=True,
+            max_examples=200, stateful_step_count=20, deadline=None, database=None, derandomize=True,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],  # twenty steps are short enough to read
         ),
     )  # fmt: skip
