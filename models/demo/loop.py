@@ -106,6 +106,8 @@ class Progress:
         """Count a step; speak at most every 20 s."""
         for key, part in parts.items():
             value = float(part.detach())
+            if math.isnan(value):  # a batch in which nobody speaks has no frames to be right about
+                continue
             self._means[key] = 0.98 * self._means.get(key, value) + 0.02 * value
         now = time.monotonic()
         if now - self._said < 20 and step < self._plan.steps:
