@@ -23,7 +23,7 @@ from db.sql import load
 SQL = load("migrate.sql")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-SPEAKS = range(1, 2)
+SPEAKS = range(2, 3)
 """The schema versions this program can work with: an upgrade widens it first, so that queued workers survive."""
 
 NO_TRANSACTION = "-- no-transaction"
@@ -31,6 +31,7 @@ LOCK_KEY = 0x6461_7973_6372_6962  # "dayscrib"
 LOCK_SECONDS = 600.0
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_WORKS_WITH = re.compile(r"^-- works with: (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Migration:
     sha256: str
     applied: datetime | None = None
     took_ms: int | None = None
+    least: int | None = None  # programs that speak this version, and not yet this step's, go on working
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,12 @@ class _Step:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def least(self) -> int | None:
+        """What a step that only adds says of itself in its first lines: `-- works with: 1`."""
+        found = _WORKS_WITH.search(self.text)
+        return int(found[1]) if found else None
 
     @property
     def in_transaction(self) -> bool:
@@ -74,6 +82,7 @@ def migrate(connection: Connection, roles: Roles, folder: Path | None = None) ->
     steps = _steps(folder or MIGRATIONS)
     with _alone(connection), _as_owner(connection, roles):
         connection.execute(SQL["create_table"])
+        connection.execute(SQL["add_least"])
         known = _applied(connection)
         _refuse_strangers(steps, known)
         missing = [step for step in steps if step.version not in known]
@@ -86,7 +95,8 @@ def migrate(connection: Connection, roles: Roles, folder: Path | None = None) ->
 def status(connection: Connection, folder: Path | None = None) -> list[Migration]:
     """Every migration that this program has or the ledger had, oldest first; `applied` is None for those to come."""
     known = _applied(connection)
-    ours = {step.version: Migration(step.version, step.name, step.sha256) for step in _steps(folder or MIGRATIONS)}
+    steps = _steps(folder or MIGRATIONS)
+    ours = {step.version: Migration(step.version, step.name, step.sha256, least=step.least) for step in steps}
     return [migration for _, migration in sorted((ours | known).items())]
 
 
@@ -95,7 +105,7 @@ def check(connection: Connection) -> int:
     """The ledger's schema version, if this program speaks it."""
     known = _applied(connection)
     version = max(known, default=0)
-    if version in SPEAKS:
+    if version in SPEAKS or _still_works(known):
         return version
     if not known:
         raise SchemaMismatch("This database holds no ledger yet: run `dayscribe db init`.")
@@ -107,6 +117,12 @@ def check(connection: Connection) -> int:
         f"The ledger's schema is version {version}, newer than this program, which speaks {_spoken()}:"
         " install the newer dayscribe."
     )
+
+
+def _still_works(known: dict[int, Migration]) -> bool:
+    """Whether every step since the last one that this program knows says that programs of its age go on working."""
+    newer = [step for version, step in known.items() if version > SPEAKS[-1]]
+    return bool(newer) and all(step.least is not None and step.least <= SPEAKS[-1] for step in newer)
 
 
 def _spoken() -> str:
@@ -197,5 +213,5 @@ def _apply(connection: Connection, step: _Step, roles: Roles) -> None:
 
 def _record(connection: Connection, step: _Step, begun: float) -> None:
     took = round((time.monotonic() - begun) * 1000)
-    row = {"version": step.version, "name": step.name, "sha256": step.sha256, "took_ms": took}
+    row = {"version": step.version, "name": step.name, "sha256": step.sha256, "took_ms": took, "least": step.least}
     connection.execute(SQL["record"], row)

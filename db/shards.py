@@ -92,7 +92,7 @@ def claim(
     wanted = {"owner": owner, "count": count, "lease": lease, "day_id": day_id}
     rows = connection.execute(SQL["claim"], wanted).fetchall()
     if len(rows) < count:
-        _give_up_exhausted(connection, actor=owner)
+        give_up_exhausted(connection, actor=owner)
     # Not in the claim's transaction: that holds shards, and whoever settles takes the day first and the shard second.
     for waiting in {row["day_id"] for row in rows if row["day_state"] == DayState.READY_TO_PROCESS}:
         days.move(connection, waiting, DayState.PROCESSING, actor=owner)
@@ -107,7 +107,10 @@ def _leased(connection: Connection, row: dict[str, Any]) -> Leased:
     return Leased(**values, paths=tuple(row["paths"]), known=known)
 
 
-def _give_up_exhausted(connection: Connection, *, actor: str) -> None:
+@translated()
+def give_up_exhausted(connection: Connection, *, actor: str) -> int:
+    """Fail the shards whose last allowed worker vanished, and close their days; returns how many there were."""
+    given_up = 0
     reason = "every worker that took this shard ended before it could record anything"
     for row in connection.execute(SQL["exhausted"]).fetchall():
         with connection.transaction():
@@ -117,6 +120,8 @@ def _give_up_exhausted(connection: Connection, *, actor: str) -> None:
             if connection.execute(SQL["give_up"], values | failure).rowcount == 1:
                 events.add(connection, "shard.failed", actor=actor, shard_id=row["id"], day_id=row["day_id"], **failure)
                 days.close_if_done(connection, row["day_id"], actor=actor)
+                given_up += 1
+    return given_up
 
 
 @translated()
@@ -126,6 +131,18 @@ def renew(connection: Connection, held: Sequence[tuple[int, int]], *, lease: tim
     ours = {row["id"] for row in connection.execute(SQL["renew"], values)}
     faults.point("renew.committed")
     return ours
+
+
+@translated()
+def renew_owned(connection: Connection, owner: str, *, lease: timedelta) -> int:
+    """Renew all leases of an owner that cannot do it itself: a job whose tasks reach no ledger."""
+    return connection.execute(SQL["renew_owned"], {"owner": owner, "lease": lease}).rowcount
+
+
+@translated()
+def owned(connection: Connection, owner: str) -> list[dict[str, Any]]:
+    """id and epoch of the shards that this owner holds."""
+    return connection.execute(SQL["owned"], {"owner": owner}).fetchall()
 
 
 @translated()

@@ -51,10 +51,28 @@ class JobState(StrEnum):
     INTENT = "intent"
     SUBMITTED = "submitted"
     RUNNING = "running"
+    DRAINING = "draining"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    REPLACED = "replaced"
     BLOCKED = "blocked"
     UNKNOWN = "unknown"
+
+
+class TaskEnd(StrEnum):
+    """How one start of a job's task ended."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    SUPERSEDED = "superseded"
+    TRY_AGAIN = "try_again"
+    SETTINGS = "settings"
+    DATA = "data"
+    INFRASTRUCTURE = "infrastructure"
+    CRASH = "crash"
+    CANCELLED = "cancelled"
+    VANISHED = "vanished"
 
 
 class Finding(StrEnum):

@@ -4,182 +4,43 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hpc.errors import BadSetting
+from hpc.sections import (
+    EngineSettings,
+    Folder,
+    LedgerSettings,
+    ScheduleSettings,
+    Section,
+    ServeSettings,
+    SlurmSettings,
+    WorkerSettings,
+    empty_is_none,
+    folders,
+    words,
+)
 
 PREFIX = "DAYSCRIBE_"
 FILE_NAME = "dayscribe.toml"
 # Names that begin like settings but are none: the file's own place, where PostgreSQL's programs are (db/servers.py),
-# and what tests use to arm fault points.
+# what job scripts are told (slurm/common.sh), and what tests use to arm fault points.
 RESERVED = frozenset(
     PREFIX + name
-    for name in ("CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "FAULT", "FAULTS_ARMED", "FAULT_LOG")
-)
+    for name in (
+        "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB",
+        "FAULT", "FAULTS_ARMED", "FAULT_LOG",
+    )
+)  # fmt: skip
 COMMAND_LINE = "command line"
 DEFAULT = "default"
-
-
-def _empty_is_none(value: object) -> object:
-    return None if value == "" else value
-
-
-def _folders(value: object) -> object:
-    """A search path as the shell writes one, or a list."""
-    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
-
-
-def _without_password(dsn: str) -> str:
-    """Law 7: a DSN is seen in process lists and logs, so no secret may stand in it."""
-    if not dsn:
-        return dsn
-    import psycopg.conninfo
-
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        # libpq's own sentence may quote the DSN, and with it a password.
-        raise ValueError("libpq cannot read this; write it as postgresql://user@host/name or service=NAME") from None
-    if "password" in parts or "sslpassword" in parts:
-        raise ValueError("holds a password; put it in ~/.pgpass or in a libpq service file, and name only service=NAME")
-    return dsn
-
-
-def _pattern(pattern: str, advice: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(advice)
-        return value
-
-    return AfterValidator(check)
-
-
-Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-Text = Annotated[str | None, BeforeValidator(_empty_is_none)]
-Share = Annotated[float, Field(ge=0.001, le=0.999)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A group of settings, written [name] in the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
-
-
-class LedgerSettings(Section):
-    """Where the ledger is and how we log in."""
-
-    dsn: Annotated[str, AfterValidator(_without_password)] = Field(
-        default="",
-        description="How libpq finds the ledger; empty: PGSERVICE or PGHOST if set, else our own server under home.",
-    )
-    role_prefix: Annotated[
-        str, _pattern("[a-z_][a-z0-9_]{0,39}", "use lower-case letters, digits and _, at most 40, not a digit first")
-    ] = Field(default="dayscribe", description="What the ledger's roles begin with.")
-    single_role: bool = Field(default=False, description="The lab has one database login; all roles are that one.")
-    require_tls: bool = Field(default=True, description="Refuse a ledger on another machine that offers no TLS.")
-
-    @property
-    def conninfo(self) -> str | None:
-        """What libpq is given ("" lets it read its own environment); None when we run our own server."""
-        if self.dsn or os.environ.get("PGSERVICE") or os.environ.get("PGHOST") or os.environ.get("PGHOSTADDR"):
-            return self.dsn
-        return None
-
-
-class EngineSettings(Section):
-    """How speech is recognised, in WhisperX's words."""
-
-    name: Annotated[str, _pattern("[a-z][a-z0-9_]*", "name an engine, such as whisperx")] = Field(
-        default="whisperx", description="Which engine transcribes."
-    )
-    model: Annotated[str, Field(min_length=1)] = Field(default="large-v3", description="A model's name, or its folder.")
-    language: Annotated[str, _pattern("auto|[a-z]{2,3}", "say auto, or a language code such as de")] = Field(
-        default="auto", description="A language code, or auto to find out for each recording."
-    )
-    task: Literal["transcribe", "translate"] = Field(
-        default="transcribe", description="Keep the language, or turn it into English."
-    )
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=16, description="Chunks that the model sees at once."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
-    compute_type: Literal[
-        "default",
-        "auto",
-        "int8",
-        "int8_float32",
-        "int8_float16",
-        "int8_bfloat16",
-        "int16",
-        "float16",
-        "bfloat16",
-        "float32",
-    ] = Field(default="default", description="The model's arithmetic; default: float16 on a GPU, int8 on a CPU.")
-    beam_size: Annotated[int, Field(ge=1, le=100)] = Field(default=5, description="Width of the search.")
-    vad_method: Literal["pyannote", "silero"] = Field(default="pyannote", description="What finds the speech.")
-    vad_onset: Share = Field(default=0.5, description="Speech begins above this probability.")
-    vad_offset: Share = Field(default=0.363, description="Speech ends below this probability.")
-    chunk_size: Annotated[int, Field(ge=1, le=30)] = Field(default=30, description="Longest chunk in seconds.")
-    hotwords: Text = Field(default=None, description="Words to expect, as a hint to the model.")
-    initial_prompt: Text = Field(default=None, description="Text the model takes for what was said before.")
-    align: bool = Field(default=True, description="Find the time of every word.")
-    aligner: Text = Field(
-        default=None, description="An alignment model's name or folder; empty: the language's usual one."
-    )
-    threads: Count = Field(default=1, description="CPU threads of the engine.")
-
-
-class WorkerSettings(Section):
-    """How much one worker takes on, and what it refuses."""
-
-    leases: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="Shards held at once.")
-    lease_seconds: Annotated[int, Field(ge=1)] = Field(
-        default=120, description="A lease not renewed for so long is lost."
-    )
-    decoders: Count = Field(default=2, description="Child processes that decode audio.")
-    batch_recordings: Count = Field(default=32, description="Most recordings in a batch.")
-    batch_seconds: Seconds = Field(default=600.0, description="Most seconds of audio in a batch.")
-    part_recordings: Count = Field(default=200, description="A part is published after so many recordings …")
-    part_seconds: Seconds = Field(default=60.0, description="… or after so many seconds.")
-    max_attempts: Count = Field(
-        default=10, description="A shard tried so often without anything recorded is set aside."
-    )
-    max_member_mb: Count = Field(default=512, description="Largest file inside an archive, MB.")
-    max_archive_gb: Count = Field(default=64, description="Most an archive may unpack to, GB.")
-    max_members: Count = Field(default=200_000, description="Most members of an archive.")
-    max_hours: Annotated[float, Field(gt=0)] = Field(default=4.0, description="Longest recording, hours.")
-    decode_seconds: Seconds = Field(default=120.0, description="Longest that one recording may take to decode.")
-    decode_memory_mb: Annotated[int, Field(ge=256)] = Field(default=2048, description="Most memory of a decoder, MB.")
-    engine_hang_seconds: Seconds = Field(default=1800.0, description="An engine silent for so long is ended.")
-    database_wait_seconds: Annotated[float, Field(ge=0)] = Field(
-        default=600.0, description="How long a worker waits for an absent ledger before it goes on without."
-    )
-
-
-class ServeSettings(Section):
-    """Where the API listens."""
-
-    host: Annotated[str, Field(min_length=1)] = Field(default="127.0.0.1", description="Address to listen on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8642, description="Port to listen on; 0: any free one.")
 
 
 def _default_home() -> Path:
@@ -203,16 +64,24 @@ class Settings(BaseSettings):
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     home: Folder = Field(default_factory=_default_home, description="Where dayscribe keeps what is its own.")
-    results: Annotated[Folder | None, BeforeValidator(_empty_is_none)] = Field(
+    results: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
         default=None, description="Where parts and Parquet files are published; empty: results under home."
     )
-    models: Annotated[list[Folder], NoDecode, BeforeValidator(_folders)] = Field(
+    models: Annotated[list[Folder], NoDecode, BeforeValidator(folders)] = Field(
         default_factory=list, description="Folders in which to look for models."
     )
     ledger: LedgerSettings = LedgerSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     serve: ServeSettings = ServeSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    slurm: SlurmSettings = SlurmSettings()
+    shared: bool = Field(
+        default=False, description="A project group works here: new files are its own to write, and nobody else's."
+    )
+    login_nodes: Annotated[list[str], NoDecode, BeforeValidator(words)] = Field(
+        default_factory=list, description="Names of hosts (login* is one) on which nothing long is started."
+    )
 
     @property
     def results_folder(self) -> Path:
@@ -278,6 +147,13 @@ def describe(settings: Settings) -> list[Setting]:
     ]
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings that are not the default, as variables: what a job is given, to run with the settings of its order.
+    No secret is a setting, and one that became one would stay behind."""
+    given = {name: value for name, value, _ in _walk(settings) if value != _DEFAULTS.get(name)}
+    return {_variable(name): _in_words(value) for name, value in given.items() if not isinstance(value, SecretStr)}
+
+
 def names() -> list[str]:
     """Every setting's dotted name."""
     found: list[str] = []
@@ -295,6 +171,14 @@ def _walk(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from _walk(value, f"{name}.")
         else:
             yield prefix + name, value, field.description or ""
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return (os.pathsep if any(isinstance(item, Path) for item in value) else " ").join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _shown(value: Any) -> Any:
@@ -383,3 +267,6 @@ def _complaints(error: ValidationError, origins: Mapping[str, str]) -> Iterator[
         name = ".".join(str(part) for part in one["loc"][:2])
         name = name if name in names() else name.partition(".")[0]
         yield f"{name} ({origins.get(name, DEFAULT)}): {one['msg'].removeprefix('Value error, ')}"
+
+
+_DEFAULTS = {name: value for name, value, _ in _walk(Settings.model_construct()) if name != "home"}

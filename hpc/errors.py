@@ -3,8 +3,10 @@
 TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   EngineLost                ArchiveDamaged                ModelMissing
   Interrupted               QuarantinedRecordings         ModelChanged
-                            SourceMissing                 UnknownName
-                                                          BadSetting
+  MachineUnfit              SourceMissing                 UnknownName
+  NoAnswer                                                BadSetting
+                                                          SubmitRefused
+                                                          OnLoginNode
 """
 
 from __future__ import annotations
@@ -67,3 +69,23 @@ class UnknownName(NeedsConfiguration):
 
 class BadSetting(NeedsConfiguration):
     """A setting is missing, misspelt or wrong."""
+
+
+class MachineUnfit(TryAgain):
+    """This machine lacks what the job asked for; another may have it."""
+
+
+class NoAnswer(TryAgain):
+    """The job scheduler does not answer; what was asked of it may be done or not."""
+
+
+class SubmitRefused(NeedsConfiguration):
+    """The job scheduler does not take the job."""
+
+    def __init__(self, message: str | None = None, *, limit: bool = False) -> None:
+        super().__init__(message)
+        self.limit = limit  # fewer tasks may be taken
+
+
+class OnLoginNode(NeedsConfiguration):
+    """This host is declared a login node: nothing long is started here."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from typing import Protocol
 
+from hpc.jobs import JobSpec, Look
 from hpc.model import Audio, Failure, RemoteFile, Shard, Transcript
 
 
@@ -57,3 +58,19 @@ class Engine(Protocol):
     """
 
     def transcribe(self, batch: Sequence[Audio]) -> Sequence[Transcript | Failure]: ...
+
+
+class Launcher(Protocol):
+    """Who starts our jobs on other machines. What it does not know it says so: silence is never an answer."""
+
+    def look(self, ids: Sequence[str]) -> Look:
+        """All our jobs in one question, and what became of `ids` that are no longer in the queue in a second one."""
+
+    def render(self, spec: JobSpec) -> str:
+        """What `submit` would ask, for a person to read."""
+
+    def submit(self, spec: JobSpec) -> str:
+        """The scheduler's id of the job. SubmitRefused: it is not taken. NoAnswer: it may be there or not."""
+
+    def cancel(self, job: str, *, only_pending: bool) -> None:
+        """Take it back, or what of it still waits. NoAnswer: that may have worked or not."""

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 
-from db import migrate, sites
+from db import days, migrate, sites
 from db.connect import Connection, connect
 from db.embedded import EmbeddedPostgres
 from db.parts import Recorded
 from db.roles import Roles
 from db.session import Session
-from hpc import day, models, receipt, registry
-from hpc.config import Settings
+from hpc import code_copy, day, login_nodes, models, receipt, registry
+from hpc.config import Settings, environment
 from hpc.engine_options import EngineOptions
 from hpc.feeds.ledger import LedgerFeed
 from hpc.feeds.ledger.renewer import Renewer
+from hpc.feeds.plan import PlanFeed
+from hpc.job_folder import JobFolder, Order, PlannedShard
+from hpc.launchers.slurm import SlurmLauncher
+from hpc.launchers.slurm.commands import Exchange, Here
 from hpc.model import Run
 from hpc.pipeline import Tools
-from hpc.ports import Source
+from hpc.ports import Feed, Launcher, Source
 from hpc.sources.local import folder_for
 from hpc.stages.decode import DecodeLimits, DecoderPool
 from hpc.stages.ingest import ingest
+from hpc.stages.publish import folder_of, published
 from hpc.stages.record import Recorder
 from hpc.stages.transcribe import EngineProcess
 from hpc.stages.unpack import ArchiveLimits
+from hpc.tick.world import Code, World
 
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
@@ -40,6 +50,7 @@ def ledger_dsn(settings: Settings) -> str:
     given = settings.ledger.conninfo
     if given is not None:
         return given
+    login_nodes.refuse(settings.login_nodes, "a PostgreSQL of one's own")
     dsn = embedded(settings).start()
     with connect(dsn, application="dayscribe-init") as connection:
         migrate.initialise(connection, roles(settings, connection))
@@ -96,28 +107,78 @@ def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
 
 @contextmanager
 def worker(
-    settings: Settings, session: Session, *, why: str, stop: Callable[[], bool], day_id: int | None = None
+    settings: Settings,
+    session: Session,
+    *,
+    why: str,
+    stop: Callable[[], bool],
+    day_id: int | None = None,
+    may_claim: Callable[[], bool] = lambda: True,
 ) -> Iterator[Tools]:
-    """A worker's tools: the feed with its renewer, the decoders, the engine's process, the recorder."""
+    """The tools of a worker that reaches the ledger: it leases there, and a process of its own renews."""
     wanted = settings.worker
-    options, run = run_of(settings, why=why)
     lease = timedelta(seconds=wanted.lease_seconds)
     stall = timedelta(seconds=wanted.engine_hang_seconds)
-    engine = EngineProcess(
-        registry.target("engines", settings.engine.name), options, hang_seconds=wanted.engine_hang_seconds
-    )
-    with ExitStack() as held:
-        renewer = Renewer(session.dsn, require_tls=session.require_tls, lease=lease, stall=stall)
-        held.callback(renewer.close)
+    renewer = Renewer(session.dsn, require_tls=session.require_tls, lease=lease, stall=stall)
+    try:
+        patience = wanted.database_wait_seconds
         feed = LedgerFeed(
-            session, renewer, lease=lease, patience=wanted.database_wait_seconds, stop=stop, day_id=day_id
+            session, renewer, lease=lease, patience=patience, stop=stop, day_id=day_id, may_claim=may_claim
         )
-        decoders = held.enter_context(DecoderPool(children=wanted.decoders, limits=_decode_limits(settings)))
-        held.callback(engine.close)
 
         def record(path: Path) -> Recorded:
             return session(ingest, path, actor=feed.owner)
 
+        with _tools(settings, feed, record, why=why) as tools:
+            yield tools
+    finally:
+        renewer.close()
+
+
+@contextmanager
+def task_tools(
+    settings: Settings,
+    order: Order,
+    folder: JobFolder,
+    task: int,
+    *,
+    stop: Callable[[], bool],
+    may_claim: Callable[[], bool],
+) -> Iterator[Tools]:
+    """The tools of one task of an ordered job, with a ledger or, by its plan, without."""
+    why = f"job {order.token}"
+    if order.mode == "ledger":
+        with (
+            session(settings, application="dayscribe-worker") as opened,
+            worker(settings, opened, why=why, stop=stop, day_id=order.day_id, may_claim=may_claim) as tools,
+        ):
+            yield tools
+        return
+
+    def on_disk(planned: PlannedShard) -> tuple[Mapping[int, bytes], bool]:
+        assert order.site is not None
+        assert order.day is not None
+        return published(folder_of(settings.results_folder, order.site, order.day), planned.id, planned.epoch)
+
+    def leave(_: Path) -> Recorded:
+        return Recorded(new=True, settled=True, stale=False)  # published is as far as this task can go
+
+    feed = PlanFeed(order, folder, task=task, published=on_disk, may_claim=may_claim)
+    with _tools(settings, feed, leave, why=why) as tools:
+        yield tools
+
+
+@contextmanager
+def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *, why: str) -> Iterator[Tools]:
+    """The decoders, the engine's process and the recorder around a feed."""
+    wanted = settings.worker
+    options, run = run_of(settings, why=why)
+    engine = EngineProcess(
+        registry.target("engines", settings.engine.name), options, hang_seconds=wanted.engine_hang_seconds
+    )
+    with ExitStack() as held:
+        decoders = held.enter_context(DecoderPool(children=wanted.decoders, limits=_decode_limits(settings)))
+        held.callback(engine.close)
         recorder = Recorder(
             settings.results_folder,
             run,
@@ -134,6 +195,58 @@ def worker(
         yield Tools(
             feed, decoders, engine, recorder, limits, wanted.leases, wanted.batch_recordings, wanted.batch_seconds
         )
+
+
+def launcher(settings: Settings, *, exchange: Path | None = None) -> Launcher:
+    """SLURM as this user; by an exchange folder where its commands are outside of our image."""
+    run = Here(folder=job_scripts().parent) if exchange is None else Exchange(exchange)
+    stop = settings.schedule.stop_before_seconds
+    return SlurmLauncher(run, settings.slurm, user=getpass.getuser(), warn_seconds=stop)
+
+
+def job_scripts() -> Path:
+    """The folder of the job scripts, beside our own packages or where the job script says the clone is."""
+    given = os.environ.get("DAYSCRIBE_SCRIPTS")
+    return Path(given) if given else Path(__file__).resolve().parent.parent / "slurm"
+
+
+def world(settings: Settings, session: Session, *, exchange: Path | None = None) -> World:
+    """What a tick works with."""
+    attempts = settings.worker.max_attempts
+
+    def list_day(site: str, on: date) -> int:
+        where = session(sites.get, site)
+        staged = folder_for(where.location, on)
+        return day.register(session, where, on, source(where), staged, max_attempts=attempts).new_shards
+
+    def discover() -> int:
+        if not settings.schedule.discover:
+            return 0
+        every = session(sites.every)
+        return sum(session(days.add, site.id, list(source(site).days())) for site in every)
+
+    def take(path: Path) -> None:
+        session(ingest, path, actor="tick")
+
+    return World(
+        session=session, launcher=launcher(settings, exchange=exchange), user=getpass.getuser(), home=settings.home,
+        results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
+        variables=_variables(settings, session), code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take,
+        register=list_day, discover=discover, clock=time.monotonic,
+    )  # fmt: skip
+
+
+def _variables(settings: Settings, session: Session) -> dict[str, str]:
+    """What jobs are told: our settings, where the ledger is, and which Python runs them."""
+    given = environment(settings)
+    if settings.schedule.ledger_on_nodes:
+        given["DAYSCRIBE_LEDGER__DSN"] = session.dsn or given.get("DAYSCRIBE_LEDGER__DSN", "")
+    else:
+        given.pop("DAYSCRIBE_LEDGER__DSN", None)
+    passed = {name: os.environ[name] for name in ("PGSERVICE", "PGSERVICEFILE", "PGPASSFILE") if name in os.environ}
+    if not settings.schedule.ledger_on_nodes:
+        passed = {}
+    return {**given, **passed, "DAYSCRIBE_PYTHON": os.environ.get("DAYSCRIBE_PYTHON") or sys.executable}
 
 
 def _decode_limits(settings: Settings) -> DecodeLimits:

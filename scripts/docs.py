@@ -14,8 +14,9 @@ import click
 
 from hpc.cli.demo import PROFILE
 from hpc.cli.main import cli
-from hpc.config import COMMAND_LINE, PREFIX, Section, Settings
+from hpc.config import COMMAND_LINE, PREFIX, Settings
 from hpc.errors import FailureClass
+from hpc.sections import Section
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

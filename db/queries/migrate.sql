@@ -20,12 +20,18 @@ CREATE TABLE IF NOT EXISTS dayscribe.schema_migrations (
     took_ms integer NOT NULL
 );
 
+-- name: add_least
+-- Which older programs a step leaves working: queued workers survive an upgrade.
+ALTER TABLE dayscribe.schema_migrations ADD COLUMN IF NOT EXISTS least integer;
+
 -- name: applied
-SELECT version, name, sha256, applied, took_ms FROM dayscribe.schema_migrations ORDER BY version;
+-- By way of jsonb: a ledger of the first version has no column `least` yet.
+SELECT version, name, sha256, applied, took_ms, (to_jsonb(m) ->> 'least')::integer AS least
+FROM dayscribe.schema_migrations m ORDER BY version;
 
 -- name: record
-INSERT INTO dayscribe.schema_migrations (version, name, sha256, took_ms)
-VALUES (%(version)s, %(name)s, %(sha256)s, %(took_ms)s);
+INSERT INTO dayscribe.schema_migrations (version, name, sha256, took_ms, least)
+VALUES (%(version)s, %(name)s, %(sha256)s, %(took_ms)s, %(least)s);
 
 -- name: become
 -- What a migration makes belongs to the owner, whoever runs it; unqualified names mean the ledger's schema.

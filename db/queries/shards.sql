@@ -42,6 +42,12 @@ UPDATE shards s SET lease_until = clock_timestamp() + %(lease)s
 FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS held (id, epoch)
 WHERE s.id = held.id AND s.epoch = held.epoch AND s.state = 'leased' RETURNING s.id;
 
+-- name: renew_owned
+UPDATE shards SET lease_until = clock_timestamp() + %(lease)s WHERE state = 'leased' AND owner = %(owner)s;
+
+-- name: owned
+SELECT id, epoch FROM shards WHERE state = 'leased' AND owner = %(owner)s ORDER BY id;
+
 -- name: next_lapse
 -- Seconds until the next claimable moment of a day: a lease that lapses or a shard that waits for its retry.
 SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE state WHEN 'leased' THEN lease_until ELSE ready_at END)

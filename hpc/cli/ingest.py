@@ -35,15 +35,15 @@ def command(app: App, /, days: tuple[date, ...] | None, *, site: str | None) -> 
     with wiring.session(app.settings, application="dayscribe-ingest") as session:
         if site is not None:
             session(sites.get, site)
-        folders = list(_folders(app.settings.results_folder, site, days))
+        folders = list(folders_of_parts(app.settings.results_folder, site, days))
         with app.display.progress("ingest", unit="parts") as bar:
-            told = _ingest(app, session, folders, bar)
+            told = record_all(app, session, folders, bar)
     app.display.record(told)
     if told["refused"]:
         raise BadData(f"{told['refused']} parts were refused; move them away and run their days again")
 
 
-def _folders(results: Path, site: str | None, days: Collection[date] | None) -> list[Path]:
+def folders_of_parts(results: Path, site: str | None, days: Collection[date] | None) -> list[Path]:
     """The folders of parts that are asked for; their names are our own (SITE/DATE/parts)."""
     wanted = None if days is None else {on.isoformat() for on in days}
     found = sorted(results.glob("*/*/parts"))
@@ -54,7 +54,8 @@ def _folders(results: Path, site: str | None, days: Collection[date] | None) -> 
     ]
 
 
-def _ingest(app: App, session: Session, folders: list[Path], bar: Progress) -> dict[str, int]:
+def record_all(app: App, session: Session, folders: list[Path], bar: Progress) -> dict[str, int]:
+    """Record what waits in these folders; a part that is refused is told of, and the rest goes on."""
     from db.errors import BadData
     from hpc.stages.ingest import ingest
     from hpc.stages.publish import parts_in

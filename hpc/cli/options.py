@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -38,7 +39,10 @@ class App:
         """The settings, read when a command first asks for them."""
         from hpc.config import load
 
-        return load(self.config, self.assignments)
+        settings = load(self.config, self.assignments)
+        if settings.shared:
+            os.umask(0o007)  # what is made from now on is the group's to write, and nobody else's to read
+        return settings
 
     @cached_property
     def display(self) -> Display:

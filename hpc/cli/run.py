@@ -27,9 +27,10 @@ def command(app: App, /, day: date, *, site: str | None, folder: Path | None, lo
     site is made on the way. Exit code 65 says that some recordings are quarantined.
     """
     from db import days
-    from hpc import wiring
+    from hpc import login_nodes, wiring
     from hpc.cli.work_here import quarantined, work_until_done
 
+    login_nodes.refuse(app.settings.login_nodes, "a worker")
     with wiring.session(app.settings) as session:
         where = _site(session, site, folder, loose)
         registered = wiring.register(app.settings, session, where, day)

@@ -32,7 +32,10 @@ def command(app: App, /, *, host: str | None, port: int | None) -> None:
     Reads only. Other machines may ask only if DAYSCRIBE_API_TOKEN_FILE names a file, mode 0600, with a token; every
     request then carries it. Ends with SIGTERM or Ctrl-C.
     """
+    from hpc import login_nodes
+
     settings = app.settings
+    login_nodes.refuse(settings.login_nodes, "the API")
     host = host or settings.serve.host
     _check_token(host)
     environment = _environment(settings)

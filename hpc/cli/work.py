@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import click
 
@@ -13,18 +14,28 @@ from hpc.cli.options import DAY, App, answering
 @click.command()
 @click.option("--day", type=DAY, help="Work this day only.")
 @click.option("--site", metavar="NAME", help="The day's site.")
+@click.option(
+    "--job", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    help="Do a task of the job that a tick ordered; job scripts say this.",
+)  # fmt: skip
 @answering
-def command(app: App, day: date | None, site: str | None) -> None:
+def command(app: App, day: date | None, site: str | None, folder: Path | None) -> None:
     """Work open shards until there are none.
 
     Leases shards of the oldest open days from the ledger, a few at a time. SIGTERM, SIGINT or SIGUSR1 finishes the
     batch in hand, gives the rest back, and ends with exit code 75: run it again.
     """
+    if folder is not None:
+        from hpc.cli.work_in_job import work_in_job
+
+        work_in_job(app, folder)
+        return
     from db import days, sites
-    from hpc import wiring
+    from hpc import login_nodes, wiring
     from hpc.cli.work_here import work_until_done
     from hpc.errors import BadSetting
 
+    login_nodes.refuse(app.settings.login_nodes, "a worker")
     if (day is None) != (site is None):
         raise BadSetting("--day and --site go together; without them the worker takes whatever is open")
     with wiring.session(app.settings, application="dayscribe-worker") as session:

@@ -49,11 +49,15 @@ def _check_shard(connection: Connection, part: PartFile) -> None:
 
 
 def waiting(connection: Connection, folders: Iterable[Path]) -> Iterator[Path]:
-    """The published parts that the ledger has not recorded yet, folder by folder."""
+    """The published parts that the ledger has not recorded yet, folder by folder, oldest first: a seal comes after what
+    it seals, else it is refused and the shard read again."""
     for folder in folders:
         by_name = {path.name.removesuffix(SUFFIX): path for path in parts_in(folder)}
-        for name in parts.unknown(connection, list(by_name)):
-            yield by_name[name]
+        yield from sorted((by_name[name] for name in parts.unknown(connection, list(by_name))), key=_published)
+
+
+def _published(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
 
 
 def _seal(part: PartFile) -> parts.SealRow | None:

@@ -10,6 +10,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -92,10 +93,16 @@ def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Sea
 
 def _make(folder: Path) -> None:
     """Make the folder and what is missing above it; a new folder is only sure to be there once its own folder is
-    synced. Once a day, not once a batch."""
+    synced. Once a day, not once a batch. Closed to others; where new files are the group's to write (`shared` sets the
+    umask so), folders are too, and hand their group on."""
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for each in new:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for each in reversed(new):
+        with suppress(FileExistsError):  # another worker was quicker
+            each.mkdir(mode=0o700)
+            if not mask & 0o020 and mask & 0o007 == 0o007:
+                each.chmod(0o2770)
         sync_folder(each.parent)
 
 
@@ -127,6 +134,21 @@ def read_part(path: Path) -> PartFile:
 def parts_in(folder: Path) -> Iterator[Path]:
     """The published parts of a folder, in the order of their names; leftovers of crashes (.tmp-…) are none."""
     return iter(sorted(folder.glob(f"[0-9]*{SUFFIX}")))
+
+
+def published(folder: Path, shard_id: int, epoch: int) -> tuple[dict[int, bytes], bool]:
+    """What the parts of a shard hold that were published under this epoch: ordinal → sha256, and whether one has the
+    seal. For who cannot ask the ledger what is known; a part that is not whole is left to whoever records it."""
+    known: dict[int, bytes] = {}
+    sealed = False
+    for path in sorted(folder.glob(f"{shard_id}-{epoch}-*{SUFFIX}")):
+        try:
+            part = read_part(path)
+        except PartDamaged:
+            continue
+        known |= {result.recording.ordinal: result.recording.sha256 for result in part.results}
+        sealed |= part.seal is not None
+    return known, sealed
 
 
 def header_of(run: Run, shard: Shard, epoch: int, engine_seconds: float) -> Header:

@@ -30,6 +30,7 @@ class Tally:
     failed_shards: int = 0
     stale: int = 0  # results taken, but the shard was somebody else's by then
     audio_seconds: float = 0.0
+    bytes: int = 0  # of the archives that were read to their end
     failures: list[str] = field(default_factory=list)  # one sentence for each failed shard
 
     def count(self, result: Result) -> None:
@@ -99,6 +100,7 @@ class Recorder:
             if len(shard.results) >= self._recordings or time.monotonic() - shard.since > self._seconds:
                 self._publish(shard, None)
         elif isinstance(item, Seal):
+            self.tally.bytes += item.size
             self._publish(self._open.pop(item.shard_id), item)
         else:
             self._end(self._open.pop(item.shard_id), item.error)

@@ -63,6 +63,7 @@ class EngineProcess:
         self._answered = False  # whether this engine ever gave an answer
         self._crashes = 0  # in a row
         self._busy_seconds = 0.0
+        self._load_seconds = 0.0
 
     def __enter__(self) -> Self:
         self.start()
@@ -86,12 +87,18 @@ class EngineProcess:
         """How long the engine has worked on batches that it answered."""
         return self._busy_seconds
 
+    @property
+    def load_seconds(self) -> float:
+        """How long `start` took."""
+        return self._load_seconds
+
     def start(self) -> None:
         """Load the engine and wait until it is ready; raise what it says if it refuses. Done once, by any thread."""
         with self._start:
             if not self._started:
+                began = time.monotonic()
                 self._load()
-                self._started = True
+                self._started, self._load_seconds = True, time.monotonic() - began
 
     def submit(self, batch: Sequence[Audio]) -> None:
         """Give the engine a batch; `collect` waits for the answer. Only one batch may be in flight."""

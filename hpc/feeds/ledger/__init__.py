@@ -72,13 +72,16 @@ class LedgerFeed:
         patience: float,
         stop: Callable[[], bool],
         day_id: int | None = None,
+        may_claim: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session, self.renewer, self.lease, self.day_id = session, renewer, lease, day_id
-        self.patience, self.stop = patience, stop
+        self.patience, self.stop, self.may_claim = patience, stop, may_claim
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def claim(self, count: int) -> Sequence[Lease]:
-        """Lease up to `count` shards; an absent ledger is waited for."""
+        """Lease up to `count` shards; an absent ledger is waited for. None when the time for new ones is over."""
+        if not self.may_claim():
+            return []
 
         def claim() -> list[shards.Leased]:
             return self.session(shards.claim, owner=self.owner, count=count, lease=self.lease, day_id=self.day_id)

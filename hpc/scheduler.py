@@ -1,0 +1,71 @@
+"""One tick of the master scheduler: it reads the world, moves what can move, and returns. Twice at once is harmless.
+
+    look ──► follow ──► tidy ──► rescue, record, list ──► order
+    queue    jobs       strays   the ledger alone         one array a day
+
+The scheduler is asked once for everything, and accounting once for what the queue no longer shows. Without an answer
+nothing is ordered, nothing is closed and nothing is given up: silence is no news.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict
+
+from db import jobs
+from db.states import JobState
+from hpc.jobs import Look
+from hpc.tick.follow import Live, follow, tidy
+from hpc.tick.housekeeping import list_days, record_parts, rescue
+from hpc.tick.submit import Orders
+from hpc.tick.world import Report, World
+
+
+def tick(world: World) -> Report:
+    """Do what can be done now. The report says what was seen, what was done, and why nothing was."""
+    began, report = world.clock(), Report()
+    live = world.session(jobs.live)
+    look = world.launcher.look([job.scheduler_id for job in live if job.owner == world.user and job.scheduler_id])
+    recorded = record_parts(world, report)  # before jobs are closed: what they published is the third witness's
+    going = follow(world, report, look, live)
+    tidy(world, report, look)
+    rescue(world, report)
+    listed = list_days(world, report)
+    if look.queue is None:
+        report.waiting("no orders", "scheduler", f"it does not answer ({look.trouble})")
+    else:
+        _order(world, report, going, more=[*([] if recorded else ["ingest"]), *([] if listed else ["stage"])])
+    report.saw = _seen(look, live, world.user)
+    took = round((world.clock() - began) * 1000)
+    world.session(jobs.put_tick, owner=world.user, host=socket.gethostname(), took_ms=took, report=asdict(report))
+    return report
+
+
+def _order(world: World, report: Report, going: list[Live], *, more: list[str]) -> None:
+    """What there is to ask of the scheduler; `more` are the kinds of work for which a tick had not the time."""
+    orders = Orders(world, report, going)
+    orders.finish_withdrawals()
+    paused = world.session(jobs.paused)
+    if paused is not None:
+        why = f"scheduling is paused by {paused['who']} since {paused['since']:%Y-%m-%d %H:%M}: {paused['why']}"
+        report.waiting("paused", "scheduler", why)
+        orders.withdraw_all(why)
+        return
+    orders.replace_changed()
+    orders.again()
+    for kind in more:
+        orders.cpu(kind)
+    orders.for_days()
+
+
+def _seen(look: Look, live: list[jobs.Job], user: str) -> dict[str, object]:
+    active = sum(seen.tasks for seen in look.queue or () if seen.active)
+    asked = "asked" if look.accounting is not None else "not needed"
+    others = sum(job.owner != user for job in live)
+    return {
+        "queue": look.trouble or f"{active} active tasks",
+        "accounting": look.accounting_trouble or asked,
+        "orders": len(live) - others,
+        "orders of others": others,
+        "blocked": sum(job.state == JobState.BLOCKED for job in live),
+    }

@@ -1,0 +1,232 @@
+"""The groups of settings, [name] in the file: each setting with its default, range and help."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
+
+
+def empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def folders(value: object) -> object:
+    """A search path as the shell writes one, or a list."""
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+def words(value: object) -> object:
+    """Words as a shell splits them, or a list."""
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def without_password(dsn: str) -> str:
+    """Law 7: a DSN is seen in process lists and logs, so no secret may stand in it."""
+    if not dsn:
+        return dsn
+    import psycopg.conninfo
+
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # libpq's own sentence may quote the DSN, and with it a password.
+        raise ValueError("libpq cannot read this; write it as postgresql://user@host/name or service=NAME") from None
+    if "password" in parts or "sslpassword" in parts:
+        raise ValueError("holds a password; put it in ~/.pgpass or in a libpq service file, and name only service=NAME")
+    return dsn
+
+
+def _pattern(pattern: str, advice: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(advice)
+        return value
+
+    return AfterValidator(check)
+
+
+def only_options(given: list[str]) -> list[str]:
+    """Each word is an option of sbatch; a script or a value that stands alone would be taken for the job."""
+    if strangers := [word for word in given if not re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word)]:
+        raise ValueError(f"write every option as --name=value; {len(strangers)} of them are not")
+    return given
+
+
+Word = Annotated[str, _pattern(r"[A-Za-z0-9_.:,=&|\[\]*@+-]*", "letters, digits and ._:,= without spaces")]
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Text = Annotated[str | None, BeforeValidator(empty_is_none)]
+Share = Annotated[float, Field(ge=0.001, le=0.999)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of settings, written [name] in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+class LedgerSettings(Section):
+    """Where the ledger is and how we log in."""
+
+    dsn: Annotated[str, AfterValidator(without_password)] = Field(
+        default="",
+        description="How libpq finds the ledger; empty: PGSERVICE or PGHOST if set, else our own server under home.",
+    )
+    role_prefix: Annotated[
+        str, _pattern("[a-z_][a-z0-9_]{0,39}", "use lower-case letters, digits and _, at most 40, not a digit first")
+    ] = Field(default="dayscribe", description="What the ledger's roles begin with.")
+    single_role: bool = Field(default=False, description="The lab has one database login; all roles are that one.")
+    require_tls: bool = Field(default=True, description="Refuse a ledger on another machine that offers no TLS.")
+
+    @property
+    def conninfo(self) -> str | None:
+        """What libpq is given ("" lets it read its own environment); None when we run our own server."""
+        if self.dsn or os.environ.get("PGSERVICE") or os.environ.get("PGHOST") or os.environ.get("PGHOSTADDR"):
+            return self.dsn
+        return None
+
+
+class EngineSettings(Section):
+    """How speech is recognised, in WhisperX's words."""
+
+    name: Annotated[str, _pattern("[a-z][a-z0-9_]*", "name an engine, such as whisperx")] = Field(
+        default="whisperx", description="Which engine transcribes."
+    )
+    model: Annotated[str, Field(min_length=1)] = Field(default="large-v3", description="A model's name, or its folder.")
+    language: Annotated[str, _pattern("auto|[a-z]{2,3}", "say auto, or a language code such as de")] = Field(
+        default="auto", description="A language code, or auto to find out for each recording."
+    )
+    task: Literal["transcribe", "translate"] = Field(
+        default="transcribe", description="Keep the language, or turn it into English."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=16, description="Chunks that the model sees at once."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
+    compute_type: Literal[
+        "default",
+        "auto",
+        "int8",
+        "int8_float32",
+        "int8_float16",
+        "int8_bfloat16",
+        "int16",
+        "float16",
+        "bfloat16",
+        "float32",
+    ] = Field(default="default", description="The model's arithmetic; default: float16 on a GPU, int8 on a CPU.")
+    beam_size: Annotated[int, Field(ge=1, le=100)] = Field(default=5, description="Width of the search.")
+    vad_method: Literal["pyannote", "silero"] = Field(default="pyannote", description="What finds the speech.")
+    vad_onset: Share = Field(default=0.5, description="Speech begins above this probability.")
+    vad_offset: Share = Field(default=0.363, description="Speech ends below this probability.")
+    chunk_size: Annotated[int, Field(ge=1, le=30)] = Field(default=30, description="Longest chunk in seconds.")
+    hotwords: Text = Field(default=None, description="Words to expect, as a hint to the model.")
+    initial_prompt: Text = Field(default=None, description="Text the model takes for what was said before.")
+    align: bool = Field(default=True, description="Find the time of every word.")
+    aligner: Text = Field(
+        default=None, description="An alignment model's name or folder; empty: the language's usual one."
+    )
+    threads: Count = Field(default=1, description="CPU threads of the engine.")
+
+
+class WorkerSettings(Section):
+    """How much one worker takes on, and what it refuses."""
+
+    leases: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="Shards held at once.")
+    lease_seconds: Annotated[int, Field(ge=1)] = Field(
+        default=120, description="A lease not renewed for so long is lost."
+    )
+    decoders: Count = Field(default=2, description="Child processes that decode audio.")
+    batch_recordings: Count = Field(default=32, description="Most recordings in a batch.")
+    batch_seconds: Seconds = Field(default=600.0, description="Most seconds of audio in a batch.")
+    part_recordings: Count = Field(default=200, description="A part is published after so many recordings …")
+    part_seconds: Seconds = Field(default=60.0, description="… or after so many seconds.")
+    max_attempts: Count = Field(
+        default=10, description="A shard tried so often without anything recorded is set aside."
+    )
+    max_member_mb: Count = Field(default=512, description="Largest file inside an archive, MB.")
+    max_archive_gb: Count = Field(default=64, description="Most an archive may unpack to, GB.")
+    max_members: Count = Field(default=200_000, description="Most members of an archive.")
+    max_hours: Annotated[float, Field(gt=0)] = Field(default=4.0, description="Longest recording, hours.")
+    decode_seconds: Seconds = Field(default=120.0, description="Longest that one recording may take to decode.")
+    decode_memory_mb: Annotated[int, Field(ge=256)] = Field(default=2048, description="Most memory of a decoder, MB.")
+    engine_hang_seconds: Seconds = Field(default=1800.0, description="An engine silent for so long is ended.")
+    database_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=600.0, description="How long a worker waits for an absent ledger before it goes on without."
+    )
+
+
+class ServeSettings(Section):
+    """Where the API listens."""
+
+    host: Annotated[str, Field(min_length=1)] = Field(default="127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8642, description="Port to listen on; 0: any free one.")
+
+
+class ScheduleSettings(Section):
+    """What a tick of the master scheduler takes on, and when it gives up."""
+
+    ledger_on_nodes: bool = Field(
+        default=True, description="Jobs reach the ledger; else they work from a file and the tick records for them."
+    )
+    discover: bool = Field(default=False, description="Add the days that a site's source shows by itself.")
+    ingest_seconds: Seconds = Field(default=3.0, description="How long a tick records parts before it orders a job.")
+    list_seconds: Seconds = Field(default=3.0, description="How long a tick lists days before it orders a job.")
+    grace_seconds: Seconds = Field(
+        default=120.0, description="An order whose answer was lost is looked for this long before it is given again."
+    )
+    vanish_seconds: Seconds = Field(
+        default=900.0, description="A job that nobody knows any more is over after so long without a sign of it."
+    )
+    plan_lease_seconds: Seconds = Field(
+        default=3600.0, description="How long the shards of a job without a ledger stay its own after the last tick."
+    )
+    attempts: Count = Field(
+        default=5, description="After so many jobs in a row that recorded nothing, a day is set aside."
+    )
+    backoff_seconds: Seconds = Field(
+        default=60.0, description="Pause after a job that recorded nothing; it doubles each time."
+    )
+    node_failures: Count = Field(default=2, description="A node that failed so often is left out for a while …")
+    node_rest_minutes: Seconds = Field(default=360.0, description="… and that is how long.")
+    stop_before_seconds: Seconds = Field(
+        default=120.0, description="So long before its time is up, a task finishes the batch in hand and leaves."
+    )
+
+
+class SlurmSettings(Section):
+    """What is asked of SLURM; `dayscribe slurm render` shows the words."""
+
+    partition: Word = Field(default="", description="Partition of the GPU jobs; empty: the cluster's default.")
+    account: Word = Field(default="", description="Account that pays.")
+    qos: Word = Field(default="", description="Quality of service.")
+    gres: Word = Field(default="gpu:1", description="What a GPU job needs, as --gres takes it; empty: no GPU.")
+    constraint: Word = Field(default="", description="Features that nodes must have.")
+    cpus: Count = Field(default=8, description="CPUs of a GPU job.")
+    memory_gb: Count = Field(default=32, description="Memory of a GPU job, GB.")
+    cpu_partition: Word = Field(default="", description="Partition of the jobs without a GPU.")
+    cpu_memory_gb: Count = Field(default=4, description="Memory of a job without a GPU, GB.")
+    options: Annotated[list[str], NoDecode, BeforeValidator(words), AfterValidator(only_options)] = Field(
+        default_factory=list, description="More words for sbatch, such as --reservation=NAME."
+    )
+    modules: Annotated[str, _pattern(r"[\w./ -]*", "names of modules, with spaces between")] = Field(
+        default="", description="Modules that job scripts load."
+    )
+    requeue: bool = Field(default=True, description="Let SLURM start a job again after preemption or a node's failure.")
+    minutes_least: Count = Field(default=15, description="Shortest time limit of a job.")
+    minutes_most: Count = Field(default=240, description="Longest time limit; short jobs fit into gaps of the queue.")
+    task_minutes: Count = Field(default=60, description="How long a task should work, once its speed is measured.")
+    first_tasks: Count = Field(default=4, description="Tasks of a day as long as no speed is measured.")
+    tasks_per_day: Count = Field(default=16, description="Most tasks of a day.")
+    at_once: Count = Field(default=4, description="Tasks of a day that run at once.")
+    most_tasks: Count = Field(default=64, description="Most tasks of a site that wait or run.")
+    max_array: Count = Field(default=1000, description="The cluster's MaxArraySize, less one.")
+    every_seconds: Count = Field(default=300, description="Pause between the ticks of the job that submits itself.")
+    command_seconds: Seconds = Field(default=60.0, description="How long a command of SLURM may take to answer.")

@@ -1,0 +1,71 @@
+"""What a tick does in the ledger alone: rescue, record, list, close; each for a few seconds, the rest by a job."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from db import days, jobs, shards
+from db.errors import BadData, LedgerAway
+from db.states import OPEN, DayState
+from hpc.stages.ingest import waiting
+from hpc.stages.publish import folder_of
+from hpc.tick.world import Report, World
+
+PAGE = 5_000  # days of a state looked at in one tick
+
+
+def rescue(world: World, report: Report) -> None:
+    """End what no worker will end: shards whose last allowed worker vanished, days that nobody closed."""
+    if given_up := world.session(shards.give_up_exhausted, actor=world.user):
+        report.done("gave up", f"{given_up} shards", "every worker that took them ended before it recorded anything")
+    if closed := world.session(jobs.close_stuck_days, actor=world.user):
+        report.done("closed", f"{closed} days", "their last shard had settled")
+
+
+def record_parts(world: World, report: Report) -> bool:
+    """Record the parts of open days that workers could not record; False when there was not the time for all."""
+    deadline = world.clock() + world.rules.ingest_seconds
+    for state in sorted(OPEN):
+        for row in world.session(days.find, state=state.value, limit=PAGE):
+            if not ingest_day(world, report, row["site"], row["date"], deadline=deadline):
+                return False
+    return True
+
+
+def ingest_day(world: World, report: Report, site: str, on: date, *, deadline: float | None = None) -> bool:
+    """Record what waits of one day; False when the time was up before all was. A part that is refused is told of."""
+    deadline = world.clock() + world.rules.ingest_seconds if deadline is None else deadline
+    folder = folder_of(world.results, site, on)
+    if not folder.is_dir():
+        return True
+    taken = 0
+    left = world.session(lambda connection: list(waiting(connection, [folder])))
+    for path in left:
+        if world.clock() > deadline:
+            break
+        try:
+            world.ingest(path)
+        except LedgerAway:
+            raise
+        except BadData as error:
+            report.waiting("refused", path.name, str(error))
+        taken += 1
+    if taken:
+        report.done("recorded", f"{site} {on}", f"{taken} parts")
+    return taken == len(left)
+
+
+def list_days(world: World, report: Report) -> bool:
+    """List the days that are only known by their date; False when there was not the time for all."""
+    deadline = world.clock() + world.rules.list_seconds
+    if added := world.discover():
+        report.done("discovered", f"{added} days")
+    for row in world.session(days.find, state=DayState.PENDING.value, limit=PAGE):
+        if world.clock() > deadline:
+            return False
+        about = f"{row['site']} {row['date']}"
+        try:
+            report.done("listed", about, f"{world.register(row['site'], row['date'])} shards")
+        except BadData as error:
+            report.waiting("not listed", about, str(error))
+    return True

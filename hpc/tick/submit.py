@@ -1,0 +1,277 @@
+"""Orders: one array a day with work and no live order; the intent first, then the question, then what was answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from os import fsdecode
+from typing import Any
+
+from db import days, jobs, shards
+from db.jobs import Job, Waiting
+from db.states import DayState, JobState
+from hpc.errors import NoAnswer, SubmitRefused
+from hpc.job_folder import Order, PlannedShard, folder_of
+from hpc.jobs import JobSpec, name_of
+from hpc.tick.follow import Live, holder, release_plan
+from hpc.tick.sizing import Size, Speed, size
+from hpc.tick.world import Report, World
+
+SCRIPTS = {"process": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh", "ingest": "3_ingest_job.sh"}
+MOVING = ("partition", "account", "qos", "cpu_partition")  # a change of these replaces what waits
+LONGEST_WAIT = timedelta(hours=1)  # before a refused order is tried again
+PLAN_SHARDS = 5_000  # of one order
+
+
+class Orders:
+    """Gives the orders of one tick. After a refusal for a limit nothing more is asked for: it would be refused too."""
+
+    def __init__(self, world: World, report: Report, live: Sequence[Live]) -> None:
+        self._world, self._report = world, report
+        self._live = list(live)
+        self._speeds: dict[int, Speed] = {}
+        self._outstanding: Counter[str] = Counter()
+        for one in live:
+            if one.job.kind == "process" and one.job.state != JobState.BLOCKED and one.job.site:
+                self._outstanding[one.job.site] += one.outstanding
+        self._exclude: tuple[str, ...] | None = None
+        self._refused: str | None = None
+        self._crowded: Counter[str] = Counter()
+
+    def replace_changed(self) -> None:
+        """Take back what waits under another partition, account or QOS than the settings now say."""
+        now = _moving(self._world.wanted)
+        for one in self._live:
+            asked = {name: one.job.settings.get(name, "") for name in MOVING}
+            if one.job.owner == self._world.user and asked != now and one.sight is not None and one.sight.waiting:
+                changed = ", ".join(
+                    f"{name} {asked[name] or '-'} → {now[name] or '-'}" for name in MOVING if asked[name] != now[name]
+                )
+                self._withdraw(one, changed)
+
+    def withdraw_all(self, why: str) -> None:
+        """Take back everything that waits; what runs goes on."""
+        for one in self._live:
+            if one.job.owner == self._world.user and one.job.state != JobState.DRAINING:
+                if one.sight is not None and one.sight.waiting:
+                    self._withdraw(one, why)
+                elif one.job.state == JobState.BLOCKED:
+                    self._world.session(jobs.close, one.job, JobState.REPLACED, why)
+
+    def finish_withdrawals(self) -> None:
+        """Take back what came to wait again, or could not be taken back before."""
+        for one in self._live:
+            mine = one.job.owner == self._world.user and one.job.state == JobState.DRAINING
+            if mine and one.sight is not None and one.sight.waiting:
+                self._cancel(one, one.job.message or "")
+
+    def again(self) -> None:
+        """Ask once more for orders that were refused, or that their tick never came to ask for."""
+        for one in self._live:
+            job = one.job
+            waits = job.state == JobState.INTENT and job.asked is None
+            if job.owner != self._world.user or one.sight is not None or not (waits or job.state == JobState.BLOCKED):
+                continue
+            if job.state == JobState.BLOCKED and not job.ready:
+                self._report.waiting("blocked", _about(job), job.message or "")
+            elif job.day_id is None:
+                self._ask(job, Size(1, self._world.wanted.minutes_most, "again"), shards=())
+            else:
+                self._again_for_day(job)
+
+    def for_days(self) -> None:
+        """One array for each day that has work and no live order."""
+        for day in self._world.session(jobs.backlog):
+            if not self._set_aside(day) and not self._backs_off(day):
+                self._order(day)
+        for site, count in self._crowded.items():
+            most = self._world.wanted.most_tasks
+            self._report.waiting(
+                "crowded", site, f"{count} days wait: {self._outstanding[site]} of {most} tasks are out"
+            )
+
+    def cpu(self, kind: str) -> None:
+        """A job without a GPU, for what a tick has no time for; there is at most one of a kind."""
+        made = self._intend(kind, None, Size(1, self._world.wanted.minutes_most, "more than a tick has time for"))
+        if made is not None:
+            self._ask(made, Size(1, self._world.wanted.minutes_most, ""), shards=())
+
+    def _order(self, day: Waiting) -> None:
+        about = f"{day.site} {day.date}"
+        room = self._world.wanted.most_tasks - self._outstanding[day.site]
+        if room < 1:
+            self._crowded[day.site] += 1
+            return
+        if self._refused is not None:
+            self._report.waiting("not asked", about, self._refused)
+            return
+        wanted = self._size(day, room)
+        job = self._intend("process", day, wanted)
+        if job is None:
+            self._report.waiting("not ordered", about, "another tick was quicker, or nothing is left to do")
+            return
+        self._ask_for_day(job, wanted)
+
+    def _ask_for_day(self, job: Job, wanted: Size) -> None:
+        planned = () if job.mode == "ledger" else self._plan(job)
+        if job.mode == "plan" and not planned:
+            self._world.session(jobs.close, job, JobState.REPLACED, "nothing of its day was left to do")
+            return
+        self._ask(job, wanted, shards=planned)
+
+    def _again_for_day(self, job: Job) -> None:
+        if self._refused is not None:
+            self._report.waiting("not asked", _about(job), self._refused)
+            return
+        wanted = Size(job.tasks, int(job.settings.get("minutes", self._world.wanted.minutes_most)), "again")
+        self._ask_for_day(job, wanted)
+
+    def _size(self, day: Waiting, room: int) -> Size:
+        if day.site_id not in self._speeds:
+            told = self._world.session(jobs.speed, day.site_id)
+            measured = told["bytes"] / told["seconds"] if told["seconds"] > 0 and told["bytes"] > 0 else None
+            self._speeds[day.site_id] = Speed(measured, told["load_seconds"]) if measured else Speed(None)
+        speed = self._speeds[day.site_id]
+        return size(self._world.wanted, shards=day.shards, byte_count=day.bytes, speed=speed, room=room)
+
+    def _intend(self, kind: str, day: Waiting | None, wanted: Size) -> Job | None:
+        """Write the order and read it back as a tick sees it."""
+        token = jobs.new_token()
+        made = self._world.session(
+            jobs.intend, token=token, kind=kind, owner=self._world.user, tasks=wanted.tasks,
+            settings=self._settings(wanted), code=self._world.code().digest,
+            mode="ledger" if self._world.rules.ledger_on_nodes or day is None else "plan",
+            day_id=None if day is None else day.id,
+        )  # fmt: skip
+        if made is None:
+            return None
+        return next(iter(self._world.session(jobs.live, made)), None)
+
+    def _plan(self, job: Job) -> tuple[PlannedShard, ...]:
+        """Lease the day's shards for the job: its tasks cannot do so themselves."""
+        lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
+        release_plan(self._world, job, "its order is given again", ran=False)
+        leased = self._world.session(
+            shards.claim, owner=holder(job.token), count=PLAN_SHARDS, lease=lease, day_id=job.day_id
+        )
+        return tuple(_planned(one) for one in leased)
+
+    def _ask(self, job: Job, wanted: Size, *, shards: tuple[PlannedShard, ...]) -> None:
+        """Ask the scheduler; for a limit, ask for half as many tasks until it is one."""
+        tasks = wanted.tasks
+        while True:
+            spec = self._spec(job, tasks, wanted.minutes, shards)
+            if not self._world.session(jobs.asking, job, tasks=tasks, settings=self._settings(wanted)):
+                return  # another tick asks
+            try:
+                found = self._world.launcher.submit(spec)
+            except NoAnswer as silence:
+                self._world.session(jobs.unanswered, job.id, str(silence))
+                self._refused = str(silence)  # who does not answer one is not asked for the next
+                self._report.waiting("no answer", _about(job), str(silence))
+                return
+            except SubmitRefused as refusal:
+                if refusal.limit and tasks > 1:
+                    tasks //= 2
+                    [job] = self._world.session(jobs.live, job.id)
+                    continue
+                self._block(job, refusal)
+                return
+            self._world.session(jobs.submitted, job.id, found, tasks=tasks)
+            self._outstanding[job.site or ""] += tasks
+            why = wanted.why if tasks == wanted.tasks else f"{wanted.why}; fewer tasks, for a limit"
+            self._report.done("submitted", _about(job), f"job {found}: {tasks} tasks of {spec.minutes} minutes ({why})")
+            return
+
+    def _block(self, job: Job, refusal: SubmitRefused) -> None:
+        wait = min(timedelta(seconds=self._world.rules.backoff_seconds * 2**job.refusals), LONGEST_WAIT)
+        self._world.session(jobs.blocked, job, str(refusal), wait=wait)
+        if job.mode == "plan":
+            release_plan(self._world, job, str(refusal), ran=False)
+        self._report.waiting("blocked", _about(job), f"{refusal} (asked again in {wait.total_seconds():.0f} s)")
+        if refusal.limit:
+            self._refused = f"the scheduler takes no more jobs now: {refusal}"
+
+    def _spec(self, job: Job, tasks: int, minutes: int, planned: tuple[PlannedShard, ...]) -> JobSpec:
+        """The order as a specification; its folder is made first, since without it a job fails and leaves no word."""
+        gpu = job.kind == "process" and bool(self._world.wanted.gres)
+        folder, code = folder_of(self._world.home, job.id), self._world.code()
+        day = None if job.date is None else job.date.isoformat()
+        order = Order(
+            job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day, planned
+        )
+        variables = {**self._world.variables, "DAYSCRIBE_CODE": str(code.folder), "DAYSCRIBE_JOB": str(folder.path)}
+        if gpu and variables.get("DAYSCRIBE_ENGINE__DEVICE", "auto") == "auto":
+            variables["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
+        folder.make(order, variables)
+        return JobSpec(
+            name=name_of(job.kind, day, job.token), script=self._world.scripts / SCRIPTS[job.kind],
+            argument=folder.path / "job.env", folder=folder.path, tasks=tasks,
+            at_once=min(tasks, self._world.wanted.at_once), minutes=minutes, gpu=job.kind == "process",
+            exclude=self._left_out() if job.kind == "process" else (),
+        )  # fmt: skip
+
+    def _left_out(self) -> tuple[str, ...]:
+        if self._exclude is None:
+            rules = self._world.rules
+            rest = timedelta(minutes=rules.node_rest_minutes)
+            self._exclude = tuple(self._world.session(jobs.bad_nodes, failures=rules.node_failures, rest=rest))
+            if self._exclude:
+                self._report.done("left out", ", ".join(self._exclude), "tasks failed there for the node's own reasons")
+        return self._exclude
+
+    def _settings(self, wanted: Size) -> Mapping[str, Any]:
+        return {
+            **_moving(self._world.wanted),
+            "gres": self._world.wanted.gres,
+            "minutes": wanted.minutes,
+            "why": wanted.why,
+        }
+
+    def _set_aside(self, day: Waiting) -> bool:
+        """A day whose jobs end again and again with nothing done is given up until a person looks."""
+        if day.fruitless < self._world.rules.attempts:
+            return False
+        why = f"{day.fruitless} jobs in a row recorded nothing; the last: {day.reason}"
+        for state in (DayState.PROCESSING, DayState.PROCESSING_FAILED):
+            self._world.session(days.move, day.id, state, actor=self._world.user, message=why)
+        self._report.done("set aside", f"{day.site} {day.date}", why)
+        return True
+
+    def _backs_off(self, day: Waiting) -> bool:
+        pause = self._world.rules.backoff_seconds * 2 ** max(0, day.fruitless - 1)
+        if not day.fruitless or day.last_ago is None or day.last_ago >= pause:
+            return False
+        left = f"{day.fruitless} jobs recorded nothing ({day.reason}); again in {pause - day.last_ago:.0f} s"
+        self._report.waiting("backs off", f"{day.site} {day.date}", left)
+        return True
+
+    def _withdraw(self, one: Live, why: str) -> None:
+        """First the word in the ledger, then the deed: else the tick would take it for a person's."""
+        if self._world.session(jobs.withdraw, one.job, why):
+            self._cancel(one, why)
+
+    def _cancel(self, one: Live, why: str) -> None:
+        if one.job.scheduler_id is None or one.sight is None:
+            return
+        try:
+            self._world.launcher.cancel(one.job.scheduler_id, only_pending=True)
+        except NoAnswer as error:
+            self._report.waiting("not taken back", _about(one.job), str(error))
+        else:
+            self._report.done("took back", _about(one.job), f"{one.sight.waiting} waiting tasks: {why}")
+
+
+def _planned(leased: shards.Leased) -> PlannedShard:
+    files = tuple(f"{leased.staged}/{fsdecode(path)}" for path in leased.paths)
+    known = {ordinal: digest.hex() for ordinal, digest in leased.known.items()}
+    return PlannedShard(leased.id, leased.name, leased.slot, leased.loose, files, leased.epoch, known)
+
+
+def _moving(wanted: Any) -> dict[str, str]:
+    return {name: getattr(wanted, name) for name in MOVING}
+
+
+def _about(job: Job) -> str:
+    return f"{job.site} {job.date}" if job.day_id is not None else job.kind

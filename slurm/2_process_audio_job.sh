@@ -1,0 +1,17 @@
+#!/bin/bash
+# One task of a day's array: leases shards and transcribes them until none is left or its time is nearly up.
+# A tick submits it, with one argument: the file of the job's settings. What it asks of SLURM stands in that sbatch.
+set -Eeuo pipefail
+
+settings=${1:?usage: 2_process_audio_job.sh SETTINGS}
+root=${SLURM_SUBMIT_DIR:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}
+if [[ ! -r $root/slurm/common.sh ]]; then
+    echo "dayscribe: no clone at $root on $(hostname -s): is this file system there?" >&2
+    exit 255
+fi
+# shellcheck source=slurm/common.sh
+source "$root/slurm/common.sh"
+read_settings "$settings"
+load_modules
+choose_program "$root"
+run_on "${program[@]}" work --job "$DAYSCRIBE_JOB"

@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# Sourced by every job script: strict mode, a clean Python, the job's settings, and one way in which our program is run.
+set -Eeuo pipefail
+
+export PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1
+unset PYTHONPATH PYTHONHOME
+
+die() {
+    printf 'dayscribe: %s\n' "$1" >&2
+    exit "${2:-78}"
+}
+
+# read_settings FILE: the job's variables, as a person (slurm/sites/*.env) or a tick (jobs/ID/job.env) wrote them.
+read_settings() {
+    [[ -r $1 ]] || die "no settings at $1: is this file system there on $(hostname -s)?" 255
+    set -a
+    # shellcheck disable=SC1090
+    source "$1"
+    set +a
+}
+
+load_modules() {
+    local -a wanted
+    read -r -a wanted <<<"${DAYSCRIBE_SLURM__MODULES:-}"
+    ((${#wanted[@]} == 0)) && return
+    type -t module >/dev/null || die "slurm.modules names modules, and there is no module command on $(hostname -s)" 255
+    module load "${wanted[@]}"
+}
+
+# The one place that decides what runs: sets the array `program`. A job runs the copy of the code that its order names,
+# with the Python that ordered it; without an order it is the clone's own environment.
+choose_program() {
+    local root=$1
+    if [[ -n ${DAYSCRIBE_CODE:-} ]]; then
+        local python=${DAYSCRIBE_PYTHON:?the settings name no Python}
+        [[ -x $python ]] || die "no Python at $python: is this file system there on $(hostname -s)?" 255
+        [[ -d $DAYSCRIBE_CODE ]] || die "no code at $DAYSCRIBE_CODE: is this file system there on $(hostname -s)?" 255
+        local start='import sys; sys.path.insert(0, sys.argv.pop(1)); from hpc.cli.main import main; main()'
+        program=("$python" -c "$start" "$DAYSCRIBE_CODE")
+    else
+        local script=$root/.venv/bin/dayscribe
+        [[ -x $script ]] || die "no program at $script: run make in the clone, and submit from there"
+        # shellcheck disable=SC2034 # the scripts that source this use it
+        program=("$script")
+    fi
+}
+
+# run_on WORDS...: run it as a child and hand it the signals that SLURM sends to the batch shell alone.
+run_on() {
+    local child code=0
+    "$@" &
+    child=$!
+    trap 'kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'kill -TERM "$child" 2>/dev/null || true' TERM
+    wait "$child" || code=$?
+    while kill -0 "$child" 2>/dev/null; do # a signal ends the wait, not the child
+        code=0
+        wait "$child" || code=$?
+    done
+    trap - USR1 TERM
+    return "$code"
+}
+
+# answer FOLDER PID: run the commands of SLURM that a program inside an image asks for in files, until it ends.
+answer() {
+    local folder=$1 child=$2 ask base
+    export SLURM_BITSTR_LEN=0
+    while kill -0 "$child" 2>/dev/null; do
+        for ask in "$folder"/*.ask; do
+            [[ -e $ask ]] || continue
+            base=${ask%.ask}
+            answer_one "$base" || true
+        done
+        sleep 0.1
+    done
+}
+
+answer_one() {
+    local base=$1 code=0
+    local -a words
+    mapfile -d '' -t words <"$base.ask" || return 0
+    rm -f "$base.ask"
+    case ${words[1]:-} in
+        squeue | sacct | sbatch | scancel)
+            command -v "${words[1]}" >/dev/null || code=127
+            ((code)) || scrubbed timeout "${words[0]}" "${words[@]:1}" >"$base.out" 2>"$base.err" </dev/null || code=$?
+            ;;
+        *) code=126 ;; # nothing else is ever run for it
+    esac
+    touch "$base.out" "$base.err"
+    echo "$code" >"$base.new"
+    mv "$base.new" "$base.code"
+}
+
+# scrubbed WORDS...: without what the job that we are in would hand down (SLURM_MEM_PER_CPU breaks the jobs it submits).
+scrubbed() (
+    local name
+    for name in $(compgen -e); do
+        case $name in
+            SLURM_CONF | SLURM_BITSTR_LEN) ;;
+            SLURM_* | SBATCH_* | SQUEUE_* | SACCT_* | SALLOC_* | SRUN_* | SCANCEL_*) unset "$name" ;;
+        esac
+    done
+    "$@"
+)
