@@ -3,21 +3,23 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs format lock clean
+.PHONY: help demo test check cluster-up cluster-down docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 BIN := $(VIRTUAL_ENV)/bin
 READY := $(VIRTUAL_ENV)/.ready
+SLURM := $(VIRTUAL_ENV)/.ready-slurm
+CLUSTER := $(CURDIR)/.cluster
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Make a synthetic day and transcribe it, for real, on this machine
 	@$(BIN)/dayscribe --set home="$(CURDIR)/.demo" demo
 
-test: $(READY) ## Run all checks and all tests
+test: $(READY) $(SLURM) ## Run all checks and all tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest
 
@@ -28,6 +30,13 @@ check: $(READY) ## Lint, type-check, and hold the house's contracts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh') .ci/run
 	$(BIN)/shfmt -d -i 4 -ci $$(git ls-files '*.sh') .ci/run
+
+cluster-up: $(SLURM) ## Start a small Slurm of one's own on this machine, in .cluster/
+	@scripts/cluster.sh up "$(CLUSTER)"
+	@printf '%s\n' "type next:" "  . .cluster/env.sh" "  sinfo"
+
+cluster-down: ## Stop that Slurm and remove .cluster/
+	@scripts/cluster.sh down "$(CLUSTER)" --purge
 
 docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/docs.py
@@ -40,10 +49,15 @@ format: $(READY) ## Format the code
 lock: $(READY) ## Write requirements/*.lock anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev --all-extras pyproject.toml -o requirements/dev.lock
 
-clean: ## Stop the demo's database and remove what make made
+clean: ## Stop the demo's database and the cluster, and remove what make made
 	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo" db stop || true; fi
+	@scripts/cluster.sh down "$(CLUSTER)" --purge
 	rm -rf .demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/bootstrap.sh
+$(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/bootstrap.sh scripts/packages.sh
 	@scripts/bootstrap.sh "$(VIRTUAL_ENV)"
+	@touch $@
+
+$(SLURM): $(READY) scripts/packages.sh
+	@scripts/packages.sh slurm
 	@touch $@

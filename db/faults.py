@@ -24,6 +24,7 @@ KNOWN: frozenset[str] = frozenset(
         "export.half", "export.renamed",
         "migrate.intx", "migrate.committed",
         "demo.archive_half", "demo.archive_renamed",
+        "order.intended", "order.asking", "order.answered", "order.submitted", "order.withdrawn", "order.closed",
     }
 )  # fmt: skip
 _seen: dict[str, int] = {}

@@ -35,8 +35,8 @@ FILE_NAME = "dayscribe.toml"
 RESERVED = frozenset(
     PREFIX + name
     for name in (
-        "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB",
-        "FAULT", "FAULTS_ARMED", "FAULT_LOG",
+        "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB", "EXCHANGE",
+        "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT",
     )
 )  # fmt: skip
 COMMAND_LINE = "command line"

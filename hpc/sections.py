@@ -207,7 +207,7 @@ class SlurmSettings(Section):
     partition: Word = Field(default="", description="Partition of the GPU jobs; empty: the cluster's default.")
     account: Word = Field(default="", description="Account that pays.")
     qos: Word = Field(default="", description="Quality of service.")
-    gres: Word = Field(default="gpu:1", description="What a GPU job needs, as --gres takes it; empty: no GPU.")
+    gres: Word = Field(default="gpu:1", description="What a GPU job needs, as --gres takes it; none: no GPU.")
     constraint: Word = Field(default="", description="Features that nodes must have.")
     cpus: Count = Field(default=8, description="CPUs of a GPU job.")
     memory_gb: Count = Field(default=32, description="Memory of a GPU job, GB.")
@@ -230,3 +230,7 @@ class SlurmSettings(Section):
     max_array: Count = Field(default=1000, description="The cluster's MaxArraySize, less one.")
     every_seconds: Count = Field(default=300, description="Pause between the ticks of the job that submits itself.")
     command_seconds: Seconds = Field(default=60.0, description="How long a command of SLURM may take to answer.")
+
+    @property
+    def asks_for_gpu(self) -> bool:
+        return self.gres not in ("", "none")

@@ -243,9 +243,10 @@ def _variables(settings: Settings, session: Session) -> dict[str, str]:
         given["DAYSCRIBE_LEDGER__DSN"] = session.dsn or given.get("DAYSCRIBE_LEDGER__DSN", "")
     else:
         given.pop("DAYSCRIBE_LEDGER__DSN", None)
-    passed = {name: os.environ[name] for name in ("PGSERVICE", "PGSERVICEFILE", "PGPASSFILE") if name in os.environ}
-    if not settings.schedule.ledger_on_nodes:
-        passed = {}
+    names = {"PGSERVICE", "PGSERVICEFILE", "PGPASSFILE"} if settings.schedule.ledger_on_nodes else set()
+    if os.environ.get("DAYSCRIBE_FAULTS_ARMED") == "yes":  # a test of what happens to jobs
+        names |= {"DAYSCRIBE_FAULTS_ARMED", "DAYSCRIBE_JOB_FAULT"}
+    passed = {name.replace("_JOB_", "_"): os.environ[name] for name in names if name in os.environ}
     return {**given, **passed, "DAYSCRIBE_PYTHON": os.environ.get("DAYSCRIBE_PYTHON") or sys.executable}
 
 

@@ -47,14 +47,34 @@ def init(app: App, /, *, single_role: bool) -> None:
 @command.command("migrate")
 @answering
 def upgrade(app: App, /) -> None:
-    """Bring the ledger's schema up to this program's."""
+    """Bring the ledger's schema up to this program's.
+
+    Says first who is at work with it: leases in workers' hands, and jobs that wait or run. Programs that a step leaves
+    working go on; for the others drain first (`dayscribe schedule --drain`).
+    """
     from db import migrate
     from hpc import wiring
 
     with _connected(app) as connection:
+        _say_who_is_at_work(app, connection)
         made = migrate.migrate(connection, wiring.roles(app.settings, connection))
         version = migrate.check(connection)
     app.display.record({"applied": made, "schema": version})
+
+
+def _say_who_is_at_work(app: App, connection: Connection) -> None:
+    from db import jobs, reports
+    from db.errors import SchemaMismatch
+
+    try:
+        for held in reports.leased(connection):
+            app.display.say(f"at work: {held['owner']} has {held['site']} {held['date']} {held['shard']}")
+        for job in jobs.live(connection):
+            app.display.say(
+                f"live job: {job.site or job.kind} {job.date or ''} {job.state}, {job.scheduler_says or ''}"
+            )
+    except SchemaMismatch:
+        return  # a ledger without these tables has nobody at work by them
 
 
 @command.command()

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from db import days, events, jobs, shards
-from db.errors import LeaseLost
+from db import days, faults, jobs, shards
+from db.errors import IllegalMove, LeaseLost
 from db.jobs import Job
 from db.states import OPEN, JobState, TaskEnd
 from hpc.errors import NoAnswer
@@ -139,10 +139,11 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
     ]
     world.session(jobs.put_starts, job.id, silent)
     says, said = seen.says or None, verdict.witnesses
+    if state == JobState.CANCELLED and open_shards:
+        _hold(world, report, job)  # before the order is over: a crash in between must not lead to another one
     if world.session(jobs.close, job, state, verdict.message, says=says, witnesses=said):
+        faults.point("order.closed")
         report.done(state.value, _about(job), verdict.message)
-        if state == JobState.CANCELLED and open_shards:
-            _hold(world, report, job)
     return True
 
 
@@ -158,15 +159,12 @@ def apply_failures(world: World, job: Job) -> None:
 
 def _hold(world: World, report: Report, job: Job) -> None:
     """Somebody cancelled the job: its day waits for a person, and is not worked against somebody's will."""
-    if job.day_id is None:
+    if job.day_id is None or (day := world.session(days.by_id, job.day_id)).state not in OPEN:
         return
-    day = world.session(days.by_id, job.day_id)
-    if day.state in OPEN:
-        why = f"job {job.scheduler_id} was cancelled by somebody; go on with: dayscribe days release {job.date}"
+    why = f"job {job.scheduler_id} was cancelled by somebody; go on with: dayscribe days release {job.date}"
+    with suppress(IllegalMove):  # another tick was quicker
         world.session(days.hold, day, actor=world.user, message=why)
         report.done("held", _about(job), why)
-    else:
-        world.session(events.add, "job.cancelled_after", actor=world.user, day_id=job.day_id, token=job.token)
 
 
 def _note(world: World, job: Job, state: JobState, says: str | None, message: str | None, *, missing: bool) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from os import fsdecode
 from typing import Any
 
-from db import days, jobs, shards
+from db import days, faults, jobs, shards
 from db.jobs import Job, Waiting
 from db.states import DayState, JobState
 from hpc.errors import NoAnswer, SubmitRefused
@@ -146,6 +146,7 @@ class Orders:
         )  # fmt: skip
         if made is None:
             return None
+        faults.point("order.intended")
         return next(iter(self._world.session(jobs.live, made)), None)
 
     def _plan(self, job: Job) -> tuple[PlannedShard, ...]:
@@ -164,6 +165,7 @@ class Orders:
             spec = self._spec(job, tasks, wanted.minutes, shards)
             if not self._world.session(jobs.asking, job, tasks=tasks, settings=self._settings(wanted)):
                 return  # another tick asks
+            faults.point("order.asking")
             try:
                 found = self._world.launcher.submit(spec)
             except NoAnswer as silence:
@@ -178,7 +180,9 @@ class Orders:
                     continue
                 self._block(job, refusal)
                 return
+            faults.point("order.answered")
             self._world.session(jobs.submitted, job.id, found, tasks=tasks)
+            faults.point("order.submitted")
             self._outstanding[job.site or ""] += tasks
             why = wanted.why if tasks == wanted.tasks else f"{wanted.why}; fewer tasks, for a limit"
             self._report.done("submitted", _about(job), f"job {found}: {tasks} tasks of {spec.minutes} minutes ({why})")
@@ -195,7 +199,7 @@ class Orders:
 
     def _spec(self, job: Job, tasks: int, minutes: int, planned: tuple[PlannedShard, ...]) -> JobSpec:
         """The order as a specification; its folder is made first, since without it a job fails and leaves no word."""
-        gpu = job.kind == "process" and bool(self._world.wanted.gres)
+        gpu = job.kind == "process" and self._world.wanted.asks_for_gpu
         folder, code = folder_of(self._world.home, job.id), self._world.code()
         day = None if job.date is None else job.date.isoformat()
         order = Order(
@@ -250,6 +254,7 @@ class Orders:
     def _withdraw(self, one: Live, why: str) -> None:
         """First the word in the ledger, then the deed: else the tick would take it for a person's."""
         if self._world.session(jobs.withdraw, one.job, why):
+            faults.point("order.withdrawn")
             self._cancel(one, why)
 
     def _cancel(self, one: Live, why: str) -> None:

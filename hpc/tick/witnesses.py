@@ -17,8 +17,11 @@ from hpc.jobs import AT_WORK, Look, Seen
 _NODES_FAULT = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"})
 _CONTAINER = 255  # singularity's and apptainer's word for: the program was never started
 _STUCK = frozenset(
-    {"DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin", "job_requeued_in_held_state", "BadConstraints"}
-)
+    {
+        "DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin", "job requeued in held state", "BadConstraints",
+        "job_requeued_in_held_state", "launch failed requeued held",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

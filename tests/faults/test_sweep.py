@@ -14,7 +14,7 @@ import pytest
 
 from db.faults import KNOWN
 
-WORKER = sorted(name for name in KNOWN if name.split(".")[0] not in ("export", "migrate", "demo"))
+WORKER = sorted(name for name in KNOWN if name.split(".")[0] not in ("export", "migrate", "demo", "order"))
 RENEWER = "renew.committed"
 ONCE = {"days.listed", RENEWER, "fail.intx", "fail.committed"}  # the others: the second time, amid the work
 CASES = [f"{name}-{action}" for name in WORKER for action in ("kill", "term", "stop")]

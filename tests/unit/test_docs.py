@@ -35,7 +35,7 @@ FOREIGN = re.compile(
     r"(?<![\w.}-])/(?:work|root|tmp|srv|home/\w+)(?![\w-])|py[p]i\.org|python[h]osted|deb\.[d]ebian|docker\.io|ghcr\.io|quay\.io"
     r"|huggingface\.co|anaconda\.org|conda\.io|npmjs|proxy\.golang"
 )
-FAULTS = frozenset(PREFIX + name for name in ("FAULT", "FAULTS_ARMED", "FAULT_LOG"))
+FAULTS = frozenset(PREFIX + name for name in ("FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT"))
 VARIABLES = {PREFIX + name.upper().replace(".", "__"): name for name in names()}
 
 

@@ -26,6 +26,7 @@ COLUMNS: list[tuple[str, str, type[StrEnum]]] = [
     ("parts", "state", states.PartState),
     ("transfers", "state", states.TransferState),
     ("jobs", "state", states.JobState),
+    ("job_tasks", "ended_as", states.TaskEnd),
     ("slots", "finding", states.Finding),
 ]
 PAIRS = [(state, target) for state in DayState for target in DayState]
@@ -59,11 +60,13 @@ def placed(ledger: Connection, state: DayState) -> days.Day:
 
 
 @pytest.mark.parametrize(("table", "column", "enum"), COLUMNS, ids=[table for table, *_ in COLUMNS])
-def test_the_schema_s_check_and_the_enum_agree(table: str, column: str, enum: type[StrEnum]) -> None:
-    schema = (MIGRATIONS / "0001_ledger.sql").read_text(encoding="utf-8")
-    [body] = re.findall(rf"^CREATE TABLE {table} \((.*?)^\);", schema, re.MULTILINE | re.DOTALL)
-    [values] = re.findall(rf"^    {column} text [^(]*CHECK \({column} IN \((.*?)\)\)", body, re.MULTILINE | re.DOTALL)
-    assert re.findall(r"'(\w+)'", values) == list(enum)
+def test_the_schema_s_check_and_the_enum_agree(
+    ledger: Connection, table: str, column: str, enum: type[StrEnum]
+) -> None:
+    """Asked of the server: a later migration may have replaced what an earlier one says."""
+    name = f"{table}_{column}_check"
+    row = ledger.execute("SELECT pg_get_constraintdef(oid) AS says FROM pg_constraint WHERE conname = %s", [name])
+    assert re.findall(r"'(\w+)'", row.fetchone()["says"]) == list(enum)  # type: ignore[index]
 
 
 def test_a_day_may_be_held_in_every_state_but_held() -> None:

@@ -54,7 +54,7 @@ def sbatch(spec: JobSpec, wanted: SlurmSettings, *, warn_seconds: float) -> list
         "partition": wanted.partition if spec.gpu else wanted.cpu_partition,
         "account": wanted.account,
         "qos": wanted.qos,
-        "gres": wanted.gres if spec.gpu else "",
+        "gres": wanted.gres if spec.gpu and wanted.asks_for_gpu else "",
         "constraint": wanted.constraint if spec.gpu else "",
         "exclude": ",".join(spec.exclude),
     }
