@@ -12,8 +12,8 @@ from __future__ import annotations
 import socket
 from dataclasses import asdict
 
-from db import jobs
-from db.states import JobState
+from db import days, jobs
+from db.states import DayState, JobState
 from hpc.jobs import Look
 from hpc.tick.follow import Live, follow, tidy
 from hpc.tick.housekeeping import list_days, record_parts, rescue
@@ -38,6 +38,19 @@ def tick(world: World) -> Report:
     report.saw = _seen(look, live, world.user)
     took = round((world.clock() - began) * 1000)
     world.session(jobs.put_tick, owner=world.user, host=socket.gethostname(), took_ms=took, report=asdict(report))
+    return report
+
+
+def preview(world: World) -> Report:
+    """What a tick would order now; nothing is changed, and only the queue and accounting are asked."""
+    report, live = Report(), world.session(jobs.live)
+    look = world.launcher.look([job.scheduler_id for job in live if job.owner == world.user and job.scheduler_id])
+    going = [Live(job, None) for job in live]
+    Orders(world, report, going).preview()
+    pending = world.session(days.find, state=DayState.PENDING.value)
+    for row in pending:
+        report.waiting("would list", f"{row['site']} {row['date']}")
+    report.saw = _seen(look, live, world.user)
     return report
 
 

@@ -39,6 +39,11 @@ from hpc.stages.transcribe import EngineProcess
 from hpc.stages.unpack import ArchiveLimits
 from hpc.tick.world import Code, World
 
+_LIBPQ = (
+    "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE",
+    "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY",
+)  # fmt: skip
+
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
     """The server of one's own under home, started by nobody yet."""
@@ -231,19 +236,18 @@ def world(settings: Settings, session: Session, *, exchange: Path | None = None)
     return World(
         session=session, launcher=launcher(settings, exchange=exchange), user=getpass.getuser(), home=settings.home,
         results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
-        variables=_variables(settings, session), code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take,
+        variables=_variables(settings), code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take,
         register=list_day, discover=discover, clock=time.monotonic,
     )  # fmt: skip
 
 
-def _variables(settings: Settings, session: Session) -> dict[str, str]:
-    """What jobs are told: our settings, where the ledger is, and which Python runs them."""
-    given = environment(settings)
-    if settings.schedule.ledger_on_nodes:
-        given["DAYSCRIBE_LEDGER__DSN"] = session.dsn or given.get("DAYSCRIBE_LEDGER__DSN", "")
-    else:
+def _variables(settings: Settings) -> dict[str, str]:
+    """What jobs are told: our settings, what libpq is told here (never a password), and which Python runs them.
+    A server of our own is found anew by each job: its socket changes with every start."""
+    given, names = environment(settings), set(_LIBPQ)
+    if not settings.schedule.ledger_on_nodes:
         given.pop("DAYSCRIBE_LEDGER__DSN", None)
-    names = {"PGSERVICE", "PGSERVICEFILE", "PGPASSFILE"} if settings.schedule.ledger_on_nodes else set()
+        names.clear()
     if os.environ.get("DAYSCRIBE_FAULTS_ARMED") == "yes":  # a test of what happens to jobs
         names |= {"DAYSCRIBE_FAULTS_ARMED", "DAYSCRIBE_JOB_FAULT"}
     passed = {name.replace("_JOB_", "_"): os.environ[name] for name in names if name in os.environ}

@@ -19,10 +19,11 @@ from hpc.cli.options import App, answering
     "--exchange", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
     help="Ask for SLURM's commands in files of FOLDER: somebody outside of our image runs them.",
 )  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be ordered; change nothing.")
 @click.option("--drain", metavar="REASON", help="Order nothing more, take back what waits; what runs goes on.")
 @click.option("--resume", is_flag=True, help="End a --drain.")
 @answering
-def command(app: App, /, *, once: bool, exchange: Path | None, drain: str | None, resume: bool) -> None:
+def command(app: App, /, *, once: bool, exchange: Path | None, dry_run: bool, drain: str | None, resume: bool) -> None:
     """Look at days and jobs, do what can be done now.
 
     Lists days, orders one job array for each that has work, follows the jobs, records what they published, and says
@@ -32,16 +33,17 @@ def command(app: App, /, *, once: bool, exchange: Path | None, drain: str | None
     del once  # there is no other way; the word makes a crontab read well
     from db import jobs
     from hpc import wiring
-    from hpc.scheduler import tick
+    from hpc.scheduler import preview, tick
 
-    if drain is not None and resume:
-        raise click.UsageError("--drain and --resume exclude each other.")
+    if (drain is not None) + resume + dry_run > 1:
+        raise click.UsageError("--drain, --resume and --dry-run exclude each other.")
     with wiring.session(app.settings, application="dayscribe-schedule") as session:
         if drain is not None and not session(jobs.pause, who=getpass.getuser(), why=drain):
             app.display.say("Scheduling is paused already.")
         if resume and not session(jobs.resume):
             app.display.say("Scheduling was not paused.")
-        report = tick(wiring.world(app.settings, session, exchange=exchange))
+        world = wiring.world(app.settings, session, exchange=exchange)
+        report = preview(world) if dry_run else tick(world)
     if app.as_json:
         app.display.record({"saw": report.saw, "did": report.did, "waits": report.waits})
         return

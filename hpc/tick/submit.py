@@ -91,6 +91,21 @@ class Orders:
                 "crowded", site, f"{count} days wait: {self._outstanding[site]} of {most} tasks are out"
             )
 
+    def preview(self) -> None:
+        """What `for_days` would ask for, in words; nothing is written."""
+        for day in self._world.session(jobs.backlog):
+            about, room = f"{day.site} {day.date}", self._world.wanted.most_tasks - self._outstanding[day.site]
+            if day.fruitless >= self._world.rules.attempts:
+                self._report.waiting("would set aside", about, day.reason or "")
+            elif room < 1:
+                self._report.waiting("would wait", about, "enough tasks of the site wait or run")
+            elif not self._backs_off(day):
+                wanted = self._size(day, room)
+                self._outstanding[day.site] += wanted.tasks
+                self._report.waiting(
+                    "would submit", about, f"{wanted.tasks} tasks of {wanted.minutes} minutes ({wanted.why})"
+                )
+
     def cpu(self, kind: str) -> None:
         """A job without a GPU, for what a tick has no time for; there is at most one of a kind."""
         made = self._intend(kind, None, Size(1, self._world.wanted.minutes_most, "more than a tick has time for"))
