@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 PREFIX = "ds-"  # of our jobs' names: only what begins so is ever looked at, and nothing else is touched
@@ -63,7 +66,10 @@ class Seen:
         return match[1] if match else None
 
 
-@dataclass(frozen=True, slots=True)
+Index = Mapping[str, Sequence[Seen]]
+
+
+@dataclass(frozen=True)
 class Look:
     """One look at a scheduler. Absent, silent and empty are different: None is no answer, () is an answer."""
 
@@ -71,6 +77,37 @@ class Look:
     accounting: tuple[Seen, ...] | None = None
     trouble: str = ""  # why there is no answer of the queue
     accounting_trouble: str = ""
+
+    def queued(self, *, token: str, job: str | None) -> list[Seen]:
+        """The queue's lines of one job: by its id, and by its token (its answer may have been lost)."""
+        return _of(self._queue_index, token, job)
+
+    def accounted(self, *, token: str, job: str | None) -> list[Seen]:
+        """Accounting's lines of one job."""
+        return _of(self._accounting_index, token, job)
+
+    @cached_property  # a tick looks up every live job: each line is read once for all of them
+    def _queue_index(self) -> tuple[Index, Index]:
+        return _indexed(self.queue or ())
+
+    @cached_property
+    def _accounting_index(self) -> tuple[Index, Index]:
+        return _indexed(self.accounting or ())
+
+
+def _indexed(lines: Iterable[Seen]) -> tuple[Index, Index]:
+    by_job, by_token = defaultdict(list), defaultdict(list)
+    for line in lines:
+        by_job[line.job].append(line)
+        if (token := line.token) is not None:
+            by_token[token].append(line)
+    return by_job, by_token
+
+
+def _of(index: tuple[Index, Index], token: str, job: str | None) -> list[Seen]:
+    by_job, by_token = index
+    named = [line for line in by_token.get(token, ()) if line.job != job]
+    return [*(by_job.get(job, ()) if job is not None else ()), *named]
 
 
 def name_of(kind: str, day: str | None, token: str) -> str:

@@ -33,14 +33,12 @@ usage() {
     exit 64
 }
 
-wait_for() { # SECONDS COMMAND...
-    local -i i
-    for ((i = 0; i < $1 * 10; i++)); do
-        if "${@:2}" &>/dev/null; then return 0; fi
+wait_for() {                           # SECONDS COMMAND...
+    local -i give_up=$((SECONDS + $1)) # and not a number of tries: a try may take seconds itself
+    until "${@:2}" &>/dev/null; do
+        ((SECONDS < give_up)) || { say "gave up after $1 seconds on: ${*:2}" && return 1; }
         sleep 0.1
     done
-    say "gave up after $1 seconds on: ${*:2}"
-    return 1
 }
 
 need_programs() {
@@ -70,6 +68,8 @@ up() {
     fi
     need_programs
     trap clean_up_after_failure EXIT
+    # Without these bash runs the line above with the last command's status, which is mostly 0, and cleans nothing up.
+    trap 'exit 129' HUP && trap 'exit 130' INT && trap 'exit 143' TERM
     stop_all # what an earlier controller's death may have left
     make_folders
     write_configuration
@@ -79,7 +79,7 @@ up() {
     local node
     for node in $(nodes); do start_daemon "$node"; done
     wait_for "$((30 + $(nodes | wc -l) / 5))" all_idle
-    trap - EXIT
+    trap - EXIT HUP INT TERM
     sinfo -o "%P %D %t %c %m %G %N"
 }
 

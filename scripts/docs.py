@@ -181,6 +181,8 @@ def failure_classes_page() -> str:
         "| `source_missing` | a listed file is not there any more | Put it back, then the same two commands. |",
         "| `attempts_exhausted` | it was tried `worker.max_attempts` times and nothing of it was ever recorded "
         "| Look into the worker's log, then the same two commands. |",
+        "| `job_ended` | its tasks had no ledger, and `worker.max_attempts` jobs in a row recorded nothing of it "
+        "| `dayscribe jobs list` and the tasks' logs, then `dayscribe days retry`. |",
         "",
         "Any other class is the name of an error in [Exit codes](exit-codes.md).",
         "",
@@ -254,8 +256,12 @@ def _allowed(rules: Mapping[str, Any]) -> str:
         words = {"exclusiveMinimum": "above", "minimum": "from", "maximum": "to"}
         limits = " ".join(f"{word} {rules[key]:g}" for key, word in words.items() if key in rules)
         return f"{kind} {limits}".strip()
-    names = {"boolean": "`true`, `false`", "array": "folders (`:` between them in the environment)"}
-    return "a folder" if rules.get("format") == "path" else names.get(str(rules.get("type")), "text")
+    if rules.get("type") == "array":
+        paths = rules.get("items", {}).get("format") == "path"
+        return "folders (`:` between them in the environment)" if paths else "words (a space between them in the environment)"
+    if rules.get("format") == "path":
+        return "a folder"
+    return "`true`, `false`" if rules.get("type") == "boolean" else "text"
 
 
 def _how_settings_work() -> list[str]:
@@ -284,6 +290,12 @@ def _how_settings_work() -> list[str]:
         "| `DAYSCRIBE_PG_BINDIR` | the folder of PostgreSQL's programs, for a server of one's own |",
         "| `DAYSCRIBE_MONITOR_DSN` | how the API finds the ledger ([API](api.md)) |",
         "| `DAYSCRIBE_API_TOKEN_FILE` | the file with the API's token ([API](api.md)) |",
+        "| `DAYSCRIBE_SITE` | the cluster's settings that the master script reads; else `slurm/sites/site.env` |",
+        "| `DAYSCRIBE_EXCHANGE` | `yes`: the master script runs SLURM's commands, a tick asks for them in files |",
+        "| `DAYSCRIBE_PYTHON` | the Python that jobs run; else the one that ticks |",
+        "| `DAYSCRIBE_SCRIPTS` | the folder of the job scripts; the master script sets it |",
+        "| `DAYSCRIBE_CODE` | the copy of the code that a job runs; its order sets it |",
+        "| `DAYSCRIBE_JOB` | a job's folder, with its order; its order sets it |",
         "",
     ]
 

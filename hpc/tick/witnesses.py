@@ -60,17 +60,12 @@ def sight(look: Look, *, token: str, scheduler_id: str | None) -> Sight:
 
     The queue's word counts while anything of the job is in it; once all has ended, accounting knows more."""
     assert look.queue is not None
-
-    def ours(seen: Iterable[Seen]) -> list[Seen]:
-        return [one for one in seen if (scheduler_id is not None and one.job == scheduler_id) or one.token == token]
-
-    queued = ours(look.queue)
+    queued = look.queued(token=token, job=scheduler_id)
     tasks = queued
     if not any(seen.active for seen in queued):
-        told = {(one.job, one.task): one for one in queued} | {
-            (one.job, one.task): one for one in ours(look.accounting or ())
-        }
-        tasks = list(told.values())
+        # The controller forgets ended jobs, and accounting lags: the two complete each other.
+        accounted = look.accounted(token=token, job=scheduler_id)
+        tasks = list({(one.job, one.task): one for one in (*queued, *accounted)}.values())
     counts = Counter(_word(seen) for seen in tasks for _ in range(seen.tasks))
     stuck = sorted({seen.reason for seen in tasks if seen.active and seen.reason in _STUCK})
     return Sight(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Part of cluster.sh: the folders and every configuration file of a cluster. Each setting was tried; the reasons stand beside it.
+# Part of cluster.sh: the folders and every configuration file of a cluster, with the reason for each setting.
 # shellcheck disable=SC2154  # the options and BASE are cluster.sh's
 
 make_folders() {

@@ -31,8 +31,8 @@ SCRIPTS = {
     "squeue": """
         while IFS='|' read -r id name state; do
             case $state in
-                PENDING) echo "${id}_[0-1%2]|$name|$state|gpu|(null)|(null)||Priority" ;;
-                *) for task in 0 1; do echo "${id}_$task|$name|$state|gpu|(null)|(null)|n1|None"; done ;;
+                PENDING) echo "${id}_[0-1%2]|$state|gpu|(null)|(null)||Priority|$name" ;;
+                *) for task in 0 1; do echo "${id}_$task|$state|gpu|(null)|(null)|n1|None|$name"; done ;;
             esac
         done <"$CLUSTER/queue"
     """,

