@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check cluster-up cluster-down docs format lock clean
+.PHONY: help demo install test check cluster-up cluster-down docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
@@ -18,6 +18,8 @@ help: ## Print this help
 
 demo: $(READY) ## Make a synthetic day and transcribe it, for real, on this machine
 	@$(BIN)/dayscribe --set home="$(CURDIR)/.demo" demo
+
+install: $(READY) ## Make the environment .venv, and nothing else
 
 test: $(READY) $(SLURM) ## Run all checks and all tests
 	@$(MAKE) --no-print-directory check

@@ -85,7 +85,7 @@ def run(folder: Path, environment: dict[str, str], asked: argparse.Namespace) ->
             )  # fmt: skip
             add = ["days", "add", str(on), "--site", "bench", "--location", truth.location]
             program = Path(sys.executable).with_name("dayscribe")
-            call = ["bash", "-c", 'set -a; . "$1"; shift; exec "$@"', "-", site, program, *add]
+            call: list[str | Path] = ["bash", "-c", 'set -a; . "$1"; shift; exec "$@"', "-", site, program, *add]
             subprocess.run(call, env=environment, check=True, stdout=subprocess.DEVNULL)
         began = time.monotonic()
         master = ["sbatch", f"--output={folder}/master.log", "slurm/0_master_scheduler.sh", str(site), "5"]

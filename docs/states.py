@@ -26,7 +26,18 @@ OTHERS: list[tuple[type[StrEnum], str, str]] = [
     (states.RecordingState, "Recordings", "`provisional` until the shard is sealed; then what became of it."),
     (states.PartState, "Parts", "`provisional` until the shard is sealed; `discarded` when its archive is damaged."),
     (states.TransferState, "Transfers", "`intent` is written before anything is asked of the outside."),
-    (states.JobState, "Jobs", "`unknown` is no failure: the scheduler could not be asked."),
+    (
+        states.JobState,
+        "Jobs",
+        "`unknown` is no failure: the scheduler did not answer, or knows the job no longer. "
+        "[Three witnesses](../explanation/three-witnesses.md#every-state-of-an-order) says what a tick does in each.",
+    ),
+    (
+        states.TaskEnd,
+        "Starts of tasks",
+        "How one start of a job's task ended; SLURM may start a task again. "
+        "[Three witnesses](../explanation/three-witnesses.md#how-a-start-of-a-task-can-end) says what each means.",
+    ),
     (states.Finding, "Files of a slot", "What is known of each file that a slot should have."),
 ]
 

@@ -4,7 +4,7 @@
     queue    jobs       strays   the ledger alone         one array a day
 
 The scheduler is asked once for everything, and accounting once for what the queue no longer shows. Without an answer
-nothing is ordered, nothing is closed and nothing is given up: silence is no news.
+no order is given, closed or given up: silence is no news. What the ledger alone decides goes on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def _order(world: World, report: Report, going: list[Live], *, more: list[str]) 
     orders.replace_changed()
     orders.again()
     for kind in more:
-        orders.cpu(kind)
+        if world.rules.ledger_on_nodes:
+            orders.cpu(kind)
+        else:
+            report.waiting("goes on", kind, "more than one tick has time for, and no job reaches the ledger")
     orders.for_days()
 
 

@@ -224,7 +224,7 @@ def _settings() -> dict[str, list[str]]:
             properties = schema["$defs"][kind.__name__]["properties"]
             title = f"{name}: {(kind.__doc__ or '').rstrip('.')}"
             sections[title] = [
-                _row(f"{name}.{key}", inner.default, properties[key], inner.description)
+                _row(f"{name}.{key}", inner.get_default(call_default_factory=True), properties[key], inner.description)
                 for key, inner in kind.model_fields.items()
             ]
         else:
@@ -258,7 +258,7 @@ def _allowed(rules: Mapping[str, Any]) -> str:
         return f"{kind} {limits}".strip()
     if rules.get("type") == "array":
         paths = rules.get("items", {}).get("format") == "path"
-        return "folders (`:` between them in the environment)" if paths else "words (a space between them in the environment)"
+        return f"{'folders (`:`' if paths else 'words (a space'} between them in the environment)"
     if rules.get("format") == "path":
         return "a folder"
     return "`true`, `false`" if rules.get("type") == "boolean" else "text"

@@ -4,7 +4,7 @@
 #SBATCH --open-mode=append --output=ds-master.log
 # One tick of the master scheduler; as a job it submits itself again first, so that a tick that fails ends nothing.
 # usage, in the clone:  sbatch slurm/0_master_scheduler.sh [SITE.env [EVERY_SECONDS]]      0 seconds: this once only
-#                       slurm/0_master_scheduler.sh SITE.env 0        from cron or scrontab
+#                       slurm/0_master_scheduler.sh SITE.env 0        from cron or scrontab, where nodes reach no ledger
 set -Eeuo pipefail
 
 # SLURM runs a copy of this script: the clone is where it was submitted.
@@ -27,7 +27,7 @@ if (($# > 0)) || [[ -e $site ]]; then
 else
     site=''
 fi
-every=${2:-${DAYSCRIBE_SLURM__EVERY_SECONDS:-300}}
+every=${2:-${DAYSCRIBE_SLURM__EVERY_SECONDS:-120}}
 [[ $every =~ ^[0-9]+$ ]] || die "the second argument is a number of seconds, not $every"
 
 if [[ -n ${SLURM_JOB_ID:-} ]] && ((every > 0)); then

@@ -39,7 +39,7 @@ choose_program() {
         program=("$python" -c "$start" "$DAYSCRIBE_CODE")
     else
         local script=$root/.venv/bin/dayscribe
-        [[ -x $script ]] || die "no program at $script: run make in the clone, and submit from there"
+        [[ -x $script ]] || die "no program at $script: run make install in the clone, and submit from there"
         # shellcheck disable=SC2034 # the scripts that source this use it
         program=("$script")
     fi

@@ -36,7 +36,8 @@ def list_jobs(app: App, /, *, day: date | None, site: str | None, live: bool, li
         return
     columns = [Column(key) for key in ("id", "site", "date", "kind", "state", "scheduler_id")]
     columns += [Column("tasks", right=True), Column("scheduler_says"), Column("message")]
-    app.display.table(rows, columns, empty="No jobs yet: dayscribe schedule --once.")
+    empty = "No job is live." if live else "No jobs yet: dayscribe schedule --once."
+    app.display.table(rows, columns, empty=empty)
     for row in ticks:
         app.display.say(f"last tick of {row['owner']} on {row['host']}: {row['seconds_ago']:.0f} s ago")
     if paused:

@@ -108,9 +108,9 @@ class Orders:
 
     def cpu(self, kind: str) -> None:
         """A job without a GPU, for what a tick has no time for; there is at most one of a kind."""
-        made = self._intend(kind, None, Size(1, self._world.wanted.minutes_most, "more than a tick has time for"))
-        if made is not None:
-            self._ask(made, Size(1, self._world.wanted.minutes_most, ""), shards=())
+        wanted = Size(1, self._world.wanted.minutes_most, "more than a tick has time for")
+        if (made := self._intend(kind, None, wanted)) is not None:
+            self._ask(made, wanted, shards=())
 
     def _order(self, day: Waiting) -> None:
         about = f"{day.site} {day.date}"
