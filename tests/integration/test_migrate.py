@@ -188,3 +188,21 @@ def test_a_ledger_of_this_program_is_spoken_and_others_say_what_to_run(
 
 def test_the_numbers_of_our_migrations_have_no_gap() -> None:
     assert [path.name[:4] for path in sorted(MIGRATIONS.glob("*.sql"))] == [f"{n:04}" for n in range(1, SPEAKS[-1] + 1)]
+
+
+def test_a_step_that_says_that_older_programs_go_on_lets_them(ledger: Connection) -> None:
+    """A queued task speaks the schema of its order; an upgrade that only adds must not cost it its turn."""
+    newer = (
+        "insert into dayscribe.schema_migrations (version, name, sha256, took_ms, least) values (%s, 'x', 'x', 1, %s)"
+    )
+    ledger.execute(newer, [SPEAKS[-1] + 1, SPEAKS[-1]])
+    assert check(ledger) == SPEAKS[-1] + 1
+    ledger.execute(newer, [SPEAKS[-1] + 2, SPEAKS[-1] + 1])
+    with pytest.raises(SchemaMismatch, match="newer than this program"):
+        check(ledger)
+
+
+def test_what_a_step_says_of_older_programs_is_recorded(connection: Connection, folder: Path, single: Roles) -> None:
+    (folder / "0003_third.sql").write_text("-- works with: 2\nCREATE TABLE c (n int);\n")
+    initialise(connection, single, folder)
+    assert [migration.least for migration in status(connection, folder)] == [None, None, 2]
