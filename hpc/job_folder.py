@@ -74,6 +74,7 @@ class Record:
     restart: int
     node: str
     began: float  # seconds since 1970
+    job: str = ""  # the scheduler's id, which a lost answer did not tell
     ended: float | None = None  # None: not over, or ended without a word
     ended_as: str | None = None
     exit_code: int | None = None

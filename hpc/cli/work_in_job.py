@@ -29,6 +29,7 @@ class Task:
     task: int
     restart: int
     node: str
+    job: str = ""
     deadline: float | None = None  # seconds since 1970; None: the scheduler does not say
 
     @classmethod
@@ -39,6 +40,7 @@ class Task:
             task=int(given.get("SLURM_ARRAY_TASK_ID") or 0),
             restart=int(given.get("SLURM_RESTART_COUNT") or 0),
             node=given.get("SLURMD_NODENAME") or socket.gethostname(),
+            job=given.get("SLURM_ARRAY_JOB_ID") or given.get("SLURM_JOB_ID") or "",
             deadline=float(end) if end.isdigit() else None,
         )
 
@@ -67,7 +69,7 @@ def work_in_job(app: App, path: Path) -> None:
 def recorded(folder: JobFolder, task: Task) -> Iterator[Facts]:
     """Write that the task began, and how it ended: the second witness. Superseded is a good end."""
     facts, began = Facts(), time.time()
-    record = Record(task.task, task.restart, task.node, began)
+    record = Record(task.task, task.restart, task.node, began, task.job)
     folder.began(record)
 
     def end(kind: TaskEnd, code: int, reason: str = "") -> None:

@@ -84,7 +84,7 @@ def _follow_one(world: World, report: Report, look: Look, job: Job) -> Live | No
     if job.state in (JobState.INTENT, JobState.BLOCKED):
         if not seen.known and not records:
             return _lost_or_waiting(world, report, job)
-        found = seen.tasks[0].job if seen.tasks else None
+        found = seen.tasks[0].job if seen.tasks else records[0].job
         if found and world.session(jobs.submitted, job.id, found):
             report.done("found", _about(job), f"job {found}: the answer to its sbatch was lost")
         job = replace(job, state=JobState.SUBMITTED, scheduler_id=found)
