@@ -17,7 +17,10 @@ def command() -> None:
 @click.option("--tasks", type=click.IntRange(1), default=4, show_default=True, help="Tasks of the array.")
 @answering
 def render(app: App, /, kind: str, tasks: int) -> None:
-    """Print a job's sbatch command and its script; submits nothing, asks nothing."""
+    """Print a job's sbatch command and its script.
+
+    Nothing is submitted, and nothing is asked.
+    """
     from hpc import wiring
     from hpc.jobs import JobSpec, name_of
     from hpc.tick.submit import SCRIPTS
