@@ -21,7 +21,7 @@ import pytest
 
 from db import days, events, formats, shards, sites
 from db.connect import connect
-from db.migrate import MIGRATIONS, initialise
+from db.migrate import MIGRATIONS, SPEAKS, initialise
 from db.roles import Roles
 from db.states import DayState, Finding, RecordingState, ShardState
 from hpc import export
@@ -448,7 +448,11 @@ def test_db_init_makes_a_ledger_and_a_second_time_changes_nothing(
 
     assert [step for step in told[0]["made"] if not step.startswith("role ")] == STEPS
     assert told[1:3] == [{"made": [], "schema": len(STEPS)}, {"applied": [], "schema": len(STEPS)}]
-    assert (told[3]["schema"], told[3]["speaks"], told[3]["to_apply"]) == (1, "1 to 1", [])
+    assert (told[3]["schema"], told[3]["speaks"], told[3]["to_apply"]) == (
+        len(STEPS),
+        f"{SPEAKS[0]} to {SPEAKS[-1]}",
+        [],
+    )
     assert "dayscribe_worker" in told[3]["roles"]
 
 
@@ -496,7 +500,7 @@ def test_ones_own_server_is_made_looked_at_stopped_and_started(
         assert (before["running"], before["kind"]) == (False, "a server of one's own")
         assert "schema" not in before
         assert own("init")["schema"] == len(STEPS)
-        assert (own("status")["running"], own("status")["schema"]) == (True, 1)
+        assert (own("status")["running"], own("status")["schema"]) == (True, len(STEPS))
         assert own("stop") == {"running": False}
         assert own("status")["running"] is False
         assert own("start")["running"] is True
