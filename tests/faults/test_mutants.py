@@ -53,7 +53,78 @@ SETTLE_WITHOUT_EPOCH = (
         "WHERE id = %(id)s AND state = 'leased' AND sealed IS NOT NULL;",
     ),
 )
+TICK = "tests/integration/test_tick.py"
 MUTANTS: dict[str, Mutant] = {
+    "silence of the scheduler is an empty queue": Mutant(
+        (
+            (
+                "hpc/launchers/slurm/__init__.py",
+                "            return Look(None, trouble=trouble)\n",
+                "            queue = ()\n",
+            ),
+        ),
+        ("tests/unit/test_slurm_words.py",),
+    ),
+    "a silent scheduler is ordered from all the same": Mutant(
+        (
+            ("hpc/scheduler.py", "    if look.queue is None:\n", "    if False:\n"),
+            ("hpc/tick/follow.py", "        if look.queue is None:\n", "        if False:\n"),
+            ("hpc/tick/witnesses.py", "    assert look.queue is not None\n", ""),
+        ),
+        (f"{TICK}::test_silence_closes_nothing_orders_nothing_and_gives_nothing_up",),
+    ),
+    "a day may have two live orders": Mutant(
+        (
+            ("db/migrations/0002_jobs.sql", "CREATE UNIQUE INDEX jobs_one_live", "CREATE INDEX jobs_one_live"),
+            (
+                "db/queries/jobs.sql",
+                "ON CONFLICT DO NOTHING RETURNING id;\n\n-- name: asking",
+                "RETURNING id;\n\n-- name: asking",
+            ),
+        ),
+        (f"{TICK}::test_eight_ticks_at_once_over_fifty_days_give_fifty_arrays",),
+    ),
+    "a missing exit record is as good as a good one": Mutant(
+        (
+            (
+                "hpc/tick/witnesses.py",
+                "{TaskEnd.DONE, TaskEnd.SUPERSEDED} and not never",
+                "{TaskEnd.DONE, 'no exit record'}",
+            ),
+        ),
+        (f"{TICK}::test_without_one_of_them_it_is_none",),
+    ),
+    "a cancelled job is ordered again": Mutant(
+        (("hpc/tick/follow.py", "        _hold(world, report, job)  #", "        pass  #"),),
+        (f"{TICK}::test_what_somebody_cancels_holds_its_day_until_a_person_releases_it",),
+    ),
+    "a lost answer is repeated": Mutant(
+        (
+            ("hpc/tick/follow.py", "        if not seen.known and not records:\n", "        if True:\n"),
+            ("hpc/tick/follow.py", "job.asked_ago <= world.rules.grace_seconds", "False"),
+        ),
+        (f"{TICK}::test_a_lost_answer_is_found_by_its_token_and_never_repeated",),
+    ),
+    "what runs is cancelled with what waits": Mutant(
+        (
+            (
+                "hpc/tick/submit.py",
+                "cancel(one.job.scheduler_id, only_pending=True)",
+                "cancel(one.job.scheduler_id, only_pending=False)",
+            ),
+        ),
+        (f"{TICK}::test_another_partition_replaces_what_waits_and_never_what_runs",),
+    ),
+    "a refused order is an attempt at its shards": Mutant(
+        (
+            (
+                "hpc/tick/submit.py",
+                "release_plan(self._world, job, str(refusal), ran=False)",
+                "release_plan(self._world, job, str(refusal), ran=True)",
+            ),
+        ),
+        (f"{TICK}::test_an_order_that_is_refused_is_no_attempt_at_its_shards",),
+    ),
     "a stale epoch may fail a shard": Mutant(
         (FAIL_WITHOUT_EPOCH,), (f"{CLAIMS}::test_a_stale_epoch_cannot_close_a_shard",)
     ),

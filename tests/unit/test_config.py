@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pydantic
 import pytest
 
-from hpc.config import RESERVED, Settings, describe, load, names
+from hpc.config import RESERVED, Settings, describe, environment, load, names
 from hpc.errors import BadSetting
 
 
@@ -229,3 +230,67 @@ def test_every_setting_has_a_sentence_of_help() -> None:
 
     assert [setting.name for setting in described] == names()
     assert [setting.name for setting in described if not re.search(r"\w.*[.…]$", setting.help)] == []
+
+
+GIVEN = [
+    "home=/lab/day scribe",
+    "results=/lab/out: of all",
+    "models=/a:/b c",
+    "shared=true",
+    "login_nodes=login* 'gate 1' \"it's\"",
+    "ledger.dsn=service=lab",
+    "ledger.require_tls=false",
+    "engine.align=false",
+    "engine.vad_onset=0.1",
+    'engine.hotwords= Zürich, "Bahnhof" $HOME\n`id` ',
+    "engine.batch_size=7",
+    "schedule.ledger_on_nodes=no",
+    "schedule.grace_seconds=0.25",
+    "slurm.gres=",
+    "slurm.options='--comment=two words' --reservation=lab --x=$(id)",
+    "slurm.modules=cuda/12.8 gcc",
+    "slurm.requeue=0",
+]
+
+
+def test_a_job_that_gets_the_settings_as_variables_runs_with_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ordered = load(None, GIVEN)
+
+    variables = environment(ordered)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert load().model_dump() == ordered.model_dump()
+    assert environment(load()) == variables
+    assert ordered.slurm.options == ["--comment=two words", "--reservation=lab", "--x=$(id)"]
+
+
+def test_only_what_is_not_the_default_becomes_a_variable(empty_machine: Path) -> None:
+    home = {"DAYSCRIBE_HOME": str(empty_machine / "person/.local/share/dayscribe")}
+
+    assert environment(load()) == home
+    assert environment(load(None, ["engine.beam_size=5", "slurm.options=", "shared=false"])) == home
+    given = load(None, ["engine.beam_size=6", "shared=yes", "models=/a:/b", "engine.align=0"])
+    assert environment(given) == home | {
+        "DAYSCRIBE_MODELS": "/a:/b",
+        "DAYSCRIBE_ENGINE__BEAM_SIZE": "6",
+        "DAYSCRIBE_ENGINE__ALIGN": "false",
+        "DAYSCRIBE_SHARED": "true",
+    }
+    assert set(environment(load(None, GIVEN))) == {
+        "DAYSCRIBE_" + text.partition("=")[0].upper().replace(".", "__") for text in GIVEN
+    }
+
+
+@pytest.mark.parametrize("word", ["/tmp/other.sh", "-p", "--", "--Partition=x", "x=--y", "12", "--a\n--b", "--=x"])
+def test_a_word_for_sbatch_that_is_no_option_is_refused_and_not_repeated(word: str) -> None:
+    """sbatch would take it for the job's script."""
+    said = complaint(None, (f"slurm.options=--exclusive {shlex.quote(word)}",))
+
+    assert said == "slurm.options (command line): write every option as --name=value; 1 of them are not"
+
+
+def test_the_options_for_sbatch_are_words_as_a_shell_splits_them(empty_machine: Path) -> None:
+    assert load(None, ["slurm.options=--exclusive '--comment=a b'"]).slurm.options == ["--exclusive", "--comment=a b"]
+    file = written(empty_machine, "[slurm]\noptions = ['--comment=a b', '--mail-type=FAIL']")
+    assert load(file).slurm.options == ["--comment=a b", "--mail-type=FAIL"]
