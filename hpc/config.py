@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return (os.pathsep if any(isinstance(item, Path) for item in value) else " ").join(map(str, value))
+        paths = any(isinstance(item, Path) for item in value)
+        return os.pathsep.join(map(str, value)) if paths else shlex.join(value)
     return "" if value is None else str(value)
 
 

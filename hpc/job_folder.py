@@ -172,7 +172,7 @@ def _write(path: Path, text: str) -> None:
     """Replace a file whole, and let it survive a crash of the machine as far as its content goes."""
     making = path.with_name(f".new-{secrets.token_hex(4)}-{path.name}")
     try:
-        with making.open("x", encoding="utf-8") as out:
+        with making.open("x", encoding="utf-8", errors="surrogateescape") as out:  # a path may be any bytes
             out.write(text)
             out.flush()
             os.fsync(out.fileno())

@@ -207,7 +207,9 @@ class SlurmSettings(Section):
     partition: Word = Field(default="", description="Partition of the GPU jobs; empty: the cluster's default.")
     account: Word = Field(default="", description="Account that pays.")
     qos: Word = Field(default="", description="Quality of service.")
-    gres: Word = Field(default="gpu:1", description="What a GPU job needs, as --gres takes it; none: no GPU.")
+    gres: Annotated[Word, BeforeValidator(lambda said: said or "none")] = Field(
+        default="gpu:1", description="What a GPU job needs, as --gres takes it; none: no GPU."
+    )
     constraint: Word = Field(default="", description="Features that nodes must have.")
     cpus: Count = Field(default=8, description="CPUs of a GPU job.")
     memory_gb: Count = Field(default=32, description="Memory of a GPU job, GB.")

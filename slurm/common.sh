@@ -47,14 +47,13 @@ choose_program() {
 
 # run_on WORDS...: run it as a child and hand it the signals that SLURM sends to the batch shell alone.
 run_on() {
-    local child code=0
+    local child code=0 signalled=yes
     "$@" &
     child=$!
-    trap 'kill -USR1 "$child" 2>/dev/null || true' USR1
-    trap 'kill -TERM "$child" 2>/dev/null || true' TERM
-    wait "$child" || code=$?
-    while kill -0 "$child" 2>/dev/null; do # a signal ends the wait, not the child
-        code=0
+    trap 'signalled=yes; kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'signalled=yes; kill -TERM "$child" 2>/dev/null || true' TERM
+    while [[ -n $signalled ]]; do # a signal ends the wait, not the child, which may have ended since
+        code=0 signalled=''
         wait "$child" || code=$?
     done
     trap - USR1 TERM

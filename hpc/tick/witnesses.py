@@ -107,7 +107,7 @@ def judge(
     `open_shards` is None where the job has no day."""
     words = Counter(one.state for one in seen for _ in range(one.tasks))
     ends = Counter(record.ended_as or "no exit record" for record in _last(records))
-    never = max(0, tasks - sum(ends.values()))
+    never = len(set(range(tasks)) - {record.task for record in records})
     witnesses = {
         "scheduler": dict(words) or "does not know it any more",
         "exit_records": dict(ends) | ({"never began": never} if never else {}),

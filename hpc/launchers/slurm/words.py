@@ -12,7 +12,7 @@ from hpc.sections import SlurmSettings
 # The name stands last: somebody else's may hold what separates the fields.
 SQUEUE_FORMAT = "%i|%T|%P|%a|%q|%N|%r|%j"
 SACCT_FIELDS = "JobID,State,ExitCode,NodeList,JobName"
-_ID = re.compile(r"(\d+)(?:_(?:(\d+)|\[([^\]]*)\]))?")  # 12, 12_3, 12_[4-7,9%2]
+_ID = re.compile(r"(\d+)(?:\+\d+|_(?:(\d+)|\[([^\]]*)\]))?")  # 12, 12_3, 12_[4-7,9%2]; 12+1: somebody's own
 
 
 def squeue(user: str) -> list[str]:
@@ -112,7 +112,7 @@ def _length(piece: str) -> int:
     last, _, step = rest.partition(":")
     if not first.isdigit() or (dash and not last.isdigit()):
         raise ValueError("an array's indices cannot be read")
-    return (int(last) - int(first)) // int(step or 1) + 1 if dash else 1
+    return len(range(int(first), int(last) + 1, int(step or 1))) if dash else 1
 
 
 def _known(word: str) -> str:
