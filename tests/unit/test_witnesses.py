@@ -42,6 +42,7 @@ def verdict(lines: Sequence[Seen], records: Sequence[Record], tasks: int = 2, sh
 
 BOTH = [ended(0), ended(1)]
 DONE = words("COMPLETED", "COMPLETED")
+STATES = ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "", "NEW_WORD"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,18 @@ def test_the_three_witnesses_give_one_verdict_and_its_sentence_names_the_reason(
     assert because in said.message
 
 
+@pytest.mark.parametrize("word", [*STATES, *sorted(ACTIVE)])
+def test_one_task_that_the_scheduler_does_not_call_completed_is_enough_for_no_success(word: str) -> None:
+    assert (verdict(words("COMPLETED", word), BOTH).state == "succeeded") == (word == "COMPLETED")
+
+
+@pytest.mark.parametrize("end", [*TaskEnd, "new word", None])
+def test_one_task_that_was_not_done_is_enough_for_no_success(end: str | None) -> None:
+    last = ended(1, end) if end else began(1)
+
+    assert (verdict(DONE, [ended(0), last]).state == "succeeded") == (end in ("done", "superseded"))
+
+
 def test_a_verdict_keeps_what_each_witness_said() -> None:
     said = verdict(words("COMPLETED", "TIMEOUT"), [ended(0)], tasks=3, shards=5)
 
@@ -95,23 +108,12 @@ def test_a_verdict_keeps_what_each_witness_said() -> None:
     }
 
 
-STATES = [
-    *6 * ["COMPLETED"],
-    "FAILED",
-    "TIMEOUT",
-    "CANCELLED",
-    "OUT_OF_MEMORY",
-    "NODE_FAIL",
-    "PREEMPTED",
-    "",
-    "NEW_WORD",
-]
 ENDS = st.sampled_from([*12 * ["done"], None, *[end.value for end in TaskEnd], "new word"])
 
 
 @given(
     tasks=st.integers(1, 4),
-    states=st.lists(st.sampled_from(STATES), max_size=4),
+    states=st.lists(st.sampled_from([*6 * ["COMPLETED"], *STATES]), max_size=4),
     told=st.dictionaries(st.tuples(st.integers(0, 5), st.integers(0, 2)), ENDS, max_size=6),
     shards=st.none() | st.just(0) | st.integers(0, 3),
 )
