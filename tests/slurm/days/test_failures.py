@@ -223,3 +223,52 @@ def test_a_job_that_the_scheduler_forgot_is_never_a_success_without_its_records(
         assert "does not know it any more" in site.jobs()[0]["message"]
         site.until_days("completed")
         assert whole(site)
+
+
+def test_a_job_that_no_node_takes_waits_with_slurm_s_reason_and_is_not_ordered_twice(site: Any) -> None:
+    nodes = site.cluster.run("sinfo", "-h", "-p", "gpu", "-o", "%N").stdout.strip()
+    site.cluster.run("scontrol", "update", f"nodename={nodes}", "state=drain", "reason=test")
+    try:
+        site.add(DAY, archives=SHARDS, clips=CLIPS)
+        site.tick()
+        site.cluster.until(lambda: site.tick() and "(" in (site.jobs()[0]["scheduler_says"] or ""), "a reason is shown")
+        assert [(job["state"], job["scheduler_says"].partition(" ")[2]) for job in site.jobs()] == [
+            ("submitted", f"PENDING ({reason_of(site)})")
+        ]
+    finally:
+        site.cluster.run("scontrol", "update", f"nodename={nodes}", "state=resume")
+    site.until_days("completed")
+    assert len(site.jobs()) == 1
+
+
+def reason_of(site: Any) -> str:
+    return str(site.cluster.run("squeue", "-h", "-o", "%r").stdout.split("\n")[0])
+
+
+def test_a_preempted_job_begins_again_and_goes_on_where_it_was(
+    own_cluster: Callable[..., AbstractContextManager[Any]], site_on: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    """A more important job takes the node; SLURM requeues ours, which finds what it had recorded."""
+    prefix = f"q{os.getpid()}"
+    extra = (
+        "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n"
+        f"PartitionName=urgent Nodes={prefix}gpu1 PriorityTier=10 MaxTime=INFINITE State=UP"
+    )
+    one = {"CPU_NODES": "1", "GPU_NODES": "1", "GPUS_PER_NODE": "1", "NODE_CPUS": "1", "NODE_PREFIX": prefix}
+    with (
+        own_cluster(EXTRA_CONF=extra, **one) as small,
+        site_on(small, SLURM__FIRST_TASKS="1", WORKER__BATCH_RECORDINGS=str(CLIPS)) as site,
+    ):
+        site.variables |= FROZEN
+        site.add(DAY, archives=SHARDS, clips=CLIPS)
+        site.tick()
+        site.variables.clear()
+        [job] = site.jobs()
+        small.until(site.rows, "a first part is recorded")
+        urgent = small.sbatch("--partition=urgent", "--mem=100M", "--output=/dev/null", "--wrap=true")
+        small.until(lambda: thaw(site) or "COMPLETED" in small.states(urgent).values(), "the urgent job is through")
+        small.until(lambda: thaw(site) or len(ends(site, job["id"])) == 2, "ours begins again")
+        small.until(lambda: thaw(site) or site.records(job["id"])[-1].ended, "the second start ends")
+        site.until_days("completed")
+        assert len(site.jobs()) == 1
+        assert whole(site)
