@@ -23,8 +23,10 @@ WHERE id = %(id)s AND state IN ('intent', 'blocked');
 UPDATE jobs SET message = %(message)s WHERE id = %(id)s AND state = 'intent';
 
 -- name: seen
--- What a successful look shows of a live job; nothing is written when nothing changed but the time.
-UPDATE jobs SET state = %(state)s, scheduler_says = %(says)s, message = %(message)s, seen = clock_timestamp(),
+-- What a successful look shows of a live job; nothing is written when nothing changed but the time. A withdrawal stays one:
+-- the tick that looks may not know of it yet, and the day may have its next order.
+UPDATE jobs SET state = CASE state WHEN 'draining' THEN state ELSE %(state)s END, scheduler_says = %(says)s,
+    message = %(message)s, seen = clock_timestamp(),
     missing_since = CASE WHEN %(missing)s THEN coalesce(missing_since, clock_timestamp()) ELSE NULL END
 WHERE id = %(id)s AND state IN ('submitted', 'running', 'draining', 'unknown')
     AND (state, coalesce(scheduler_says, ''), coalesce(message, ''), missing_since IS NOT NULL)
@@ -75,7 +77,7 @@ ON CONFLICT (job_id, task, restart) DO UPDATE SET node = coalesce(EXCLUDED.node,
     scheduler_says = coalesce(EXCLUDED.scheduler_says, job_tasks.scheduler_says),
     exit_code = coalesce(EXCLUDED.exit_code, job_tasks.exit_code), ended_as = coalesce(EXCLUDED.ended_as, job_tasks.ended_as),
     record = coalesce(EXCLUDED.record, job_tasks.record), began = coalesce(EXCLUDED.began, job_tasks.began),
-    ended = coalesce(EXCLUDED.ended, job_tasks.ended);
+    ended = coalesce(%(ended)s, job_tasks.ended, EXCLUDED.ended); -- without a record: when it was first seen so
 
 -- name: tasks_of
 SELECT task, restart, node, scheduler_says, exit_code, ended_as, record, began, ended FROM job_tasks

@@ -127,12 +127,15 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
         if not ingest_day(world, report, job.site, job.date):
             return False
         apply_failures(world, job)
-        release_plan(world, job, "the job ended before this shard was done", ran=True)
+        release_plan(world, job, "the job ended before this shard was done", ran=bool(records))
+    now = next(iter(world.session(jobs.live, job.id)), None)  # another tick may have withdrawn it before we looked
+    if now is None:
+        return True  # or closed it
     ledger = world.session(jobs.ledger_says, job)
     open_shards = None if job.day_id is None else ledger["open_shards"]
     verdict = judge(seen.tasks, records, tasks=job.tasks, open_shards=open_shards, fruitful=ledger["fruitful"])
     state = verdict.state
-    if job.state == JobState.DRAINING and state in (JobState.CANCELLED, JobState.FAILED):
+    if now.state == JobState.DRAINING and state in (JobState.CANCELLED, JobState.FAILED):
         state = JobState.REPLACED
     silent = [
         replace(start, ended_as=TaskEnd.VANISHED) for start in starts(seen.tasks, records) if start.ended_as is None

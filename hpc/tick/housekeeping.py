@@ -38,7 +38,7 @@ def ingest_day(world: World, report: Report, site: str, on: date, *, deadline: f
     folder = folder_of(world.results, site, on)
     if not folder.is_dir():
         return True
-    taken = 0
+    taken = refused = 0
     left = world.session(lambda connection: list(waiting(connection, [folder])))
     for path in left:
         if world.clock() > deadline:
@@ -49,9 +49,10 @@ def ingest_day(world: World, report: Report, site: str, on: date, *, deadline: f
             raise
         except BadData as error:
             report.waiting("refused", path.name, str(error))
+            refused += 1
         taken += 1
-    if taken:
-        report.done("recorded", f"{site} {on}", f"{taken} parts")
+    if taken > refused:
+        report.done("recorded", f"{site} {on}", f"{taken - refused} parts")
     return taken == len(left)
 
 

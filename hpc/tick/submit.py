@@ -10,7 +10,7 @@ from typing import Any
 
 from db import days, faults, jobs, shards
 from db.jobs import Job, Waiting
-from db.states import DayState, JobState
+from db.states import OPEN, DayState, JobState
 from hpc.errors import NoAnswer, SubmitRefused
 from hpc.job_folder import Order, PlannedShard, folder_of
 from hpc.jobs import JobSpec, name_of
@@ -33,7 +33,7 @@ class Orders:
         self._speeds: dict[int, Speed] = {}
         self._outstanding: Counter[str] = Counter()
         for one in live:
-            if one.job.kind == "process" and one.job.state != JobState.BLOCKED and one.job.site:
+            if one.job.kind == "process" and one.job.asked is not None and one.job.site:
                 self._outstanding[one.job.site] += one.outstanding
         self._exclude: tuple[str, ...] | None = None
         self._refused: str | None = None
@@ -76,7 +76,7 @@ class Orders:
             if job.state == JobState.BLOCKED and not job.ready:
                 self._report.waiting("blocked", _about(job), job.message or "")
             elif job.day_id is None:
-                self._ask(job, Size(1, self._world.wanted.minutes_most, "again"), shards=())
+                self._ask(job, Size(1, self._world.wanted.minutes_most, "again"))
             else:
                 self._again_for_day(job)
 
@@ -110,7 +110,7 @@ class Orders:
         """A job without a GPU, for what a tick has no time for; there is at most one of a kind."""
         wanted = Size(1, self._world.wanted.minutes_most, "more than a tick has time for")
         if (made := self._intend(kind, None, wanted)) is not None:
-            self._ask(made, wanted, shards=())
+            self._ask(made, wanted)
 
     def _order(self, day: Waiting) -> None:
         about = f"{day.site} {day.date}"
@@ -126,21 +126,20 @@ class Orders:
         if job is None:
             self._report.waiting("not ordered", about, "another tick was quicker, or nothing is left to do")
             return
-        self._ask_for_day(job, wanted)
-
-    def _ask_for_day(self, job: Job, wanted: Size) -> None:
-        planned = () if job.mode == "ledger" else self._plan(job)
-        if job.mode == "plan" and not planned:
-            self._world.session(jobs.close, job, JobState.REPLACED, "nothing of its day was left to do")
-            return
-        self._ask(job, wanted, shards=planned)
+        self._ask(job, wanted)
 
     def _again_for_day(self, job: Job) -> None:
-        if self._refused is not None:
+        day = self._world.session(days.by_id, job.day_id or 0)
+        room = self._world.wanted.most_tasks - self._outstanding[day.site]
+        if day.state not in OPEN:
+            self._world.session(jobs.close, job, JobState.REPLACED, f"its day is {day.state} by now")
+        elif room < 1:
+            self._crowded[day.site] += 1
+        elif self._refused is not None:
             self._report.waiting("not asked", _about(job), self._refused)
-            return
-        wanted = Size(job.tasks, int(job.settings.get("minutes", self._world.wanted.minutes_most)), "again")
-        self._ask_for_day(job, wanted)
+        else:
+            minutes = int(job.settings.get("minutes", self._world.wanted.minutes_most))
+            self._ask(job, Size(min(job.tasks, room), minutes, "again"))
 
     def _size(self, day: Waiting, room: int) -> Size:
         if day.site_id not in self._speeds:
@@ -164,22 +163,27 @@ class Orders:
         faults.point("order.intended")
         return next(iter(self._world.session(jobs.live, made)), None)
 
-    def _plan(self, job: Job) -> tuple[PlannedShard, ...]:
-        """Lease the day's shards for the job: its tasks cannot do so themselves."""
+    def _plan(self, job: Job) -> tuple[PlannedShard, ...] | None:
+        """Lease the day's shards for a job whose tasks cannot do so themselves; None when nothing is left to do."""
+        if job.mode == "ledger":
+            return ()
         lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
         release_plan(self._world, job, "its order is given again", ran=False)
         leased = self._world.session(
             shards.claim, owner=holder(job.token), count=PLAN_SHARDS, lease=lease, day_id=job.day_id
         )
-        return tuple(_planned(one) for one in leased)
+        return tuple(_planned(one) for one in leased) or None
 
-    def _ask(self, job: Job, wanted: Size, *, shards: tuple[PlannedShard, ...]) -> None:
+    def _ask(self, job: Job, wanted: Size) -> None:
         """Ask the scheduler; for a limit, ask for half as many tasks until it is one."""
-        tasks = wanted.tasks
+        tasks, planned = wanted.tasks, None
         while True:
-            spec = self._spec(job, tasks, wanted.minutes, shards)
             if not self._world.session(jobs.asking, job, tasks=tasks, settings=self._settings(wanted)):
                 return  # another tick asks
+            if planned is None and (planned := self._plan(job)) is None:
+                self._world.session(jobs.close, job, JobState.REPLACED, "nothing of its day was left to do")
+                return
+            spec = self._spec(job, tasks, wanted.minutes, planned)
             faults.point("order.asking")
             try:
                 found = self._world.launcher.submit(spec)
@@ -205,9 +209,9 @@ class Orders:
 
     def _block(self, job: Job, refusal: SubmitRefused) -> None:
         wait = min(timedelta(seconds=self._world.rules.backoff_seconds * 2**job.refusals), LONGEST_WAIT)
-        self._world.session(jobs.blocked, job, str(refusal), wait=wait)
-        if job.mode == "plan":
+        if job.mode == "plan":  # while the order is still ours alone
             release_plan(self._world, job, str(refusal), ran=False)
+        self._world.session(jobs.blocked, job, str(refusal), wait=wait)
         self._report.waiting("blocked", _about(job), f"{refusal} (asked again in {wait.total_seconds():.0f} s)")
         if refusal.limit:
             self._refused = f"the scheduler takes no more jobs now: {refusal}"

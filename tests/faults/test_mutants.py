@@ -53,7 +53,7 @@ SETTLE_WITHOUT_EPOCH = (
         "WHERE id = %(id)s AND state = 'leased' AND sealed IS NOT NULL;",
     ),
 )
-TICK = "tests/integration/test_tick.py"
+FOLLOW, ORDERS, RECORDS = (f"tests/integration/tick/test_tick_{name}.py" for name in ("follow", "orders", "ledger"))
 MUTANTS: dict[str, Mutant] = {
     "silence of the scheduler is an empty queue": Mutant(
         (
@@ -71,7 +71,7 @@ MUTANTS: dict[str, Mutant] = {
             ("hpc/tick/follow.py", "        if look.queue is None:\n", "        if False:\n"),
             ("hpc/tick/witnesses.py", "    assert look.queue is not None\n", ""),
         ),
-        (f"{TICK}::test_silence_closes_nothing_orders_nothing_and_gives_nothing_up",),
+        (f"{FOLLOW}::test_silence_closes_nothing_orders_nothing_and_touches_no_shard",),
     ),
     "a day may have two live orders": Mutant(
         (
@@ -82,7 +82,7 @@ MUTANTS: dict[str, Mutant] = {
                 "RETURNING id;\n\n-- name: asking",
             ),
         ),
-        (f"{TICK}::test_eight_ticks_at_once_over_fifty_days_give_fifty_arrays",),
+        (f"{ORDERS}::test_eight_ticks_at_once_order_fifty_days_fifty_times",),
     ),
     "a missing exit record is as good as a good one": Mutant(
         (
@@ -92,18 +92,18 @@ MUTANTS: dict[str, Mutant] = {
                 "{TaskEnd.DONE, 'no exit record'}",
             ),
         ),
-        (f"{TICK}::test_without_one_of_them_it_is_none",),
+        (f"{FOLLOW}::test_a_job_that_one_witness_speaks_against_has_not_succeeded",),
     ),
     "a cancelled job is ordered again": Mutant(
         (("hpc/tick/follow.py", "        _hold(world, report, job)  #", "        pass  #"),),
-        (f"{TICK}::test_what_somebody_cancels_holds_its_day_until_a_person_releases_it",),
+        (f"{FOLLOW}::test_a_day_whose_job_somebody_cancelled_is_held_until_it_is_released",),
     ),
     "a lost answer is repeated": Mutant(
         (
             ("hpc/tick/follow.py", "        if not seen.known and not records:\n", "        if True:\n"),
             ("hpc/tick/follow.py", "job.asked_ago <= world.rules.grace_seconds", "False"),
         ),
-        (f"{TICK}::test_a_lost_answer_is_found_by_its_token_and_never_repeated",),
+        (f"{FOLLOW}::test_a_lost_answer_is_found_by_its_token_and_never_asked_for_again",),
     ),
     "what runs is cancelled with what waits": Mutant(
         (
@@ -113,7 +113,7 @@ MUTANTS: dict[str, Mutant] = {
                 "cancel(one.job.scheduler_id, only_pending=False)",
             ),
         ),
-        (f"{TICK}::test_another_partition_replaces_what_waits_and_never_what_runs",),
+        (f"{ORDERS}::test_what_waits_under_another_partition_is_taken_back_and_ordered_anew",),
     ),
     "a refused order is an attempt at its shards": Mutant(
         (
@@ -123,7 +123,7 @@ MUTANTS: dict[str, Mutant] = {
                 "release_plan(self._world, job, str(refusal), ran=True)",
             ),
         ),
-        (f"{TICK}::test_an_order_that_is_refused_is_no_attempt_at_its_shards",),
+        (f"{RECORDS}::test_refused_orders_use_no_attempts_up",),
     ),
     "a stale epoch may fail a shard": Mutant(
         (FAIL_WITHOUT_EPOCH,), (f"{CLAIMS}::test_a_stale_epoch_cannot_close_a_shard",)

@@ -74,7 +74,7 @@ class FakeCluster:
         self.accounting = False
         self.calls: Counter[str] = Counter()
         self.cancelled: list[tuple[str, bool]] = []  # job, only what waits
-        self.before_submit: Callable[[JobSpec], None] = lambda spec: None
+        self.before_submit: Callable[[JobSpec], None] = lambda _: None
         self.before_look: Callable[[], None] = lambda: None
         self._lock, self._ids = threading.Lock(), itertools.count(101)
 
@@ -141,7 +141,7 @@ class Lab:
         self.dsn, self.connection, self.folder, self.cluster = dsn, connection, folder, FakeCluster()
         self.settings: dict[str, Any] = {}  # of this test, for every tick
         self.code = Code("c" * 64, folder / "code")
-        self.register: Callable[[str, date], int] = lambda site, on: 0
+        self.register: Callable[[str, date], int] = lambda *_: 0
         self.sessions: list[Session] = []
 
     def session(self) -> Session:

@@ -264,7 +264,7 @@ def test_a_job_that_vanished_before_it_said_a_word_has_failed_and_its_day_is_ord
 
 
 def test_time_without_an_answer_is_not_time_without_the_job(lab: Any) -> None:
-    """It is missed for a minute before the silence, and an hour passes in silence: that hour says nothing against it."""
+    """An hour passes in silence, and says nothing against a job that the next look misses for a moment."""
     lab.day()
     lab.tick()
     lab.cluster.silent = True
@@ -318,7 +318,7 @@ def test_a_job_that_will_not_start_by_itself_says_so(lab: Any, monkeypatch: pyte
     lab.day()
     lab.tick()
     held = [dataclasses.replace(line, reason="JobHeldUser") for line in lab.cluster.only.lines()]
-    monkeypatch.setattr(type(lab.cluster.only), "lines", lambda self: held)
+    monkeypatch.setattr(type(lab.cluster.only), "lines", lambda _: held)
     lab.tick()
     assert (lab.order()["state"], lab.order()["message"]) == ("submitted", "it will not start by itself: JobHeldUser")
 

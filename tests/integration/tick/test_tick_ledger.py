@@ -1,4 +1,4 @@
-"""What a tick does in the ledger: ends what no worker will, records what tasks could not, lists what is known by date."""
+"""In the ledger: a tick ends what no worker will, records what tasks could not, lists what is known by its date."""
 
 from __future__ import annotations
 

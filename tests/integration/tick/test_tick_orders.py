@@ -28,7 +28,7 @@ def test_the_order_is_in_the_ledger_before_the_scheduler_is_asked(lab: Any) -> N
 
 def test_the_job_folder_is_whole_before_the_scheduler_is_asked(lab: Any) -> None:
     day = lab.day()
-    lab.cluster.before_submit = lambda spec: seen.append(lab.job_folder(lab.order()).order())
+    lab.cluster.before_submit = lambda _: seen.append(lab.job_folder(lab.order()).order())
     seen: list[Any] = []
     lab.tick()
     [said] = seen
