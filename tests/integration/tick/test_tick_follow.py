@@ -152,7 +152,6 @@ def test_silence_closes_nothing_orders_nothing_and_touches_no_shard(lab: Any, wa
     lab.cluster.silent, before = True, lab.untouched()
     for _ in range(3):
         report = lab.tick(vanish_seconds=0.001, grace_seconds=0.001)
-        lab.later(0)
     assert waits(report, "no orders") == ["scheduler: it does not answer (squeue: no answer in time)"]
     assert lab.states() == ["unknown"]
     assert lab.order()["message"] == "squeue: no answer in time"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import pytest
 
-from db import days, jobs, shards
+from db import days, jobs
 from db.states import DayState
 from hpc import scheduler
 
@@ -91,6 +91,23 @@ def test_the_same_holds_where_jobs_reach_no_ledger(lab: Any) -> None:
         assert [(one.id, one.epoch) for one in lab.job_folder(order).order().shards] == held
         assert len(held) == 2
     assert {attempts for day in found for _, attempts in lab.shards(day)} == {1}
+
+
+def test_an_order_that_another_tick_asks_for_meanwhile_is_not_asked_for_twice(lab: Any) -> None:
+    """It was written and not asked for; the other tick asks between this one's reading of the ledger and its look."""
+    day = lab.day()
+    given = {"owner": "me", "tasks": 4, "settings": {}, "code": "c", "day_id": day.id}
+    jobs.intend(lab.connection, token="a" * 12, kind="process", **given)
+    lab.cluster.answers.append("dropped")  # so that nothing but the ledger tells of it
+
+    def other() -> None:
+        lab.cluster.before_look = lambda: None
+        lab.tick(session=lab.session())
+
+    lab.cluster.before_look = other
+    lab.tick()
+    assert lab.cluster.calls == {"look": 2, "submit": 1}
+    assert lab.states() == ["intent"]
 
 
 def test_two_kinds_of_work_of_one_day_are_two_orders_but_two_of_a_kind_are_not(lab: Any) -> None:
@@ -349,134 +366,3 @@ def test_a_pause_ends_refused_orders_and_the_resumption_gives_them_anew(lab: Any
     jobs.resume(lab.connection)
     lab.tick()
     assert lab.states() == ["replaced", "submitted"]
-
-
-# Somebody else's.
-
-
-def test_the_orders_of_another_user_are_his_own_and_count_as_such(lab: Any, waits: Any) -> None:
-    first, second = lab.days(2)
-    lab.tick(user="ada", most_tasks=4)
-    before = lab.order()
-    lab.cluster.only.purged = True  # this user's squeue shows nothing of it
-    lab.later(3600)
-    report = lab.tick(most_tasks=4, partition="other")
-    assert waits(report, "crowded") == ["zurich: 1 days wait: 4 of 4 tasks are out"]
-    assert report.saw["orders of others"] == 1
-    after = lab.order()
-    assert (after["state"], after["message"], after["missing_since"]) == ("submitted", before["message"], None)
-    assert lab.cluster.cancelled == []
-
-    lab.tick(most_tasks=8)
-    assert [(order["owner"], order["day_id"]) for order in lab.orders()] == [("ada", first.id), ("me", second.id)]
-
-
-def test_a_refused_order_of_another_user_is_asked_for_by_nobody_else(lab: Any) -> None:
-    lab.day()
-    lab.cluster.answers.append("refused")
-    lab.tick(user="ada")
-    lab.later(3600)
-    jobs.pause(lab.connection, who="me", why="maintenance")
-    lab.tick()
-    jobs.resume(lab.connection)
-    lab.tick()
-    assert lab.states() == ["blocked"]
-    assert lab.cluster.calls["submit"] == 1
-
-
-# Fruitless.
-
-
-def test_after_fruitless_jobs_a_day_waits_twice_as_long_each_time_and_is_set_aside(
-    lab: Any, waits: Any, did: Any
-) -> None:
-    day = lab.day()
-    for fruitless, pause in ((1, 60), (2, 120)):
-        lab.tick(attempts=3)
-        lab.fruitless()
-        lab.tick(attempts=3)
-        [told] = waits(lab.tick(attempts=3), "backs off")
-        assert f"{fruitless} jobs recorded nothing (the model is not there" in told
-        lab.later(pause - 1)
-        lab.tick(attempts=3)
-        assert lab.cluster.calls["submit"] == fruitless
-        lab.later(2)
-    lab.tick(attempts=3)
-    lab.fruitless()
-    report = lab.tick(attempts=3)
-    assert lab.states() == ["failed"] * 3
-    assert lab.state(day) == DayState.PROCESSING_FAILED
-    assert lab.message(day).startswith("3 jobs in a row recorded nothing; the last: the model is not there")
-    assert did(report, "set aside") == [f"zurich 2025-01-01: {lab.message(day)}"]
-
-    lab.later(100_000)
-    lab.tick(attempts=3)
-    assert lab.cluster.calls["submit"] == 3
-    shards.retry(lab.connection, days.by_id(lab.connection, day.id), actor="ada")
-    lab.tick(attempts=3)
-    assert lab.states() == ["failed"] * 3 + ["submitted"]
-
-
-def test_a_fruitful_job_begins_the_count_anew(lab: Any, waits: Any) -> None:
-    day = lab.day()
-    for _ in range(2):
-        lab.tick(attempts=3)
-        lab.fruitless()
-        lab.tick(attempts=3)
-        lab.later(10_000)
-    lab.tick(attempts=3)
-    assert lab.work(day, 1) == 1
-    lab.fruitless("its time was up")
-    lab.tick(attempts=3)
-    assert [order["fruitful"] for order in lab.orders()] == [False, False, True, None]
-    assert lab.states()[-1] == "submitted"  # at once, in the same tick
-
-    lab.fruitless()
-    assert waits(lab.tick(attempts=3), "backs off")[0].startswith("zurich 2025-01-01: 1 jobs recorded nothing")
-    assert lab.state(day) == DayState.PROCESSING
-
-
-# Bad nodes.
-
-
-def test_a_node_that_failed_twice_is_left_out_of_the_next_order_for_a_while(lab: Any, did: Any) -> None:
-    lab.day()
-    lab.tick()
-    lab.cluster.only.become("NODE_FAIL", 0, 1, node="bad")
-    lab.cluster.only.become("NODE_FAIL", 2, node="unlucky")
-    lab.cluster.only.become("FAILED", 3, node="n1")
-    lab.tick()
-    lab.later(61)
-    report = lab.tick()
-    assert lab.cluster.last.spec.exclude == ("bad",)
-    assert did(report, "left out")[0].startswith("bad: ")
-
-    lab.day(on=date(2025, 2, 1))
-    lab.later(6 * 3600)
-    lab.tick()
-    assert lab.cluster.last.spec.exclude == ()
-
-
-def test_a_task_that_says_so_itself_counts_against_its_node(lab: Any) -> None:
-    lab.day()
-    lab.tick()
-    lab.fruitless(node="n7")
-    lab.ended(lab.order(), "infrastructure", 0, 1, node="n7", reason="no GPU")
-    lab.connection.execute("SELECT 1")
-    lab.later(61)
-    lab.tick(node_rest_minutes=1e9)  # the records' own clock is long ago
-    lab.later(61)
-    lab.tick(node_rest_minutes=1e9)
-    assert lab.cluster.last.spec.exclude == ("n7",)
-
-
-def test_a_nodes_failure_grows_old_while_other_tasks_of_the_job_go_on(lab: Any) -> None:
-    lab.day()
-    lab.tick()
-    lab.cluster.only.become("RUNNING")
-    lab.cluster.only.become("NODE_FAIL", 0, 1, node="bad")
-    lab.tick()
-    lab.later(7 * 3600)
-    lab.tick()
-    assert jobs.bad_nodes(lab.connection, failures=2, rest=timedelta(hours=6)) == []
-    assert jobs.bad_nodes(lab.connection, failures=2, rest=timedelta(hours=8)) == ["bad"]
