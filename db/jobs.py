@@ -279,6 +279,13 @@ def bad_nodes(connection: Connection, *, failures: int, rest: timedelta) -> list
 
 
 @translated()
+def unwanted(connection: Connection, kind: str) -> bool:
+    """Whether somebody cancelled a job of this kind, which belongs to no day that could be held, within the hour."""
+    row = connection.execute(SQL["unwanted"], {"kind": kind}).fetchone()
+    return bool(row and row["so"])
+
+
+@translated()
 def backlog(connection: Connection) -> list[Waiting]:
     """The open days with work to do and no live order, oldest first."""
     return [Waiting(**row) for row in connection.execute(SQL["backlog"])]

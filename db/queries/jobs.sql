@@ -111,6 +111,11 @@ WHERE d.state IN ('ready_to_process', 'processing') AND w.shards > 0
         AND j.state IN ('intent', 'submitted', 'running', 'blocked', 'unknown'))
 ORDER BY d.date, i.name;
 
+-- name: unwanted
+-- Whether somebody cancelled work of this kind, which is of no one day, a short while ago.
+SELECT EXISTS (SELECT FROM jobs WHERE day_id IS NULL AND kind = %(kind)s AND state = 'cancelled'
+    AND finished > clock_timestamp() - interval '1 hour') AS so;
+
 -- name: claimable
 SELECT count(*) AS shards FROM shards s WHERE s.day_id = %(day_id)s
     AND ((s.state = 'ready' AND s.ready_at <= now())

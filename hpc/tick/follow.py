@@ -164,7 +164,8 @@ def _hold(world: World, report: Report, job: Job) -> None:
     """Somebody cancelled the job: its day waits for a person, and is not worked against somebody's will."""
     if job.day_id is None or (day := world.session(days.by_id, job.day_id)).state not in OPEN:
         return
-    why = f"job {job.scheduler_id} was cancelled by somebody; go on with: dayscribe days release {job.date}"
+    command = f"dayscribe days release {job.date} --site {job.site}"
+    why = f"job {job.scheduler_id} was cancelled by somebody; go on with: {command}"
     with suppress(IllegalMove):  # another tick was quicker
         world.session(days.hold, day, actor=world.user, message=why)
         report.done("held", _about(job), why)

@@ -108,6 +108,9 @@ class Orders:
 
     def cpu(self, kind: str) -> None:
         """A job without a GPU, for what a tick has no time for; there is at most one of a kind."""
+        if self._world.session(jobs.unwanted, kind):
+            self._report.waiting("not ordered", kind, "somebody cancelled the last one within the hour")
+            return
         wanted = Size(1, self._world.wanted.minutes_most, "more than a tick has time for")
         if (made := self._intend(kind, None, wanted)) is not None:
             self._ask(made, wanted)

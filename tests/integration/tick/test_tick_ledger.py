@@ -282,6 +282,21 @@ def test_recording_that_takes_long_becomes_one_job(lab: Any, planned: Any, waits
     assert lab.value("SELECT count(*) FROM parts") == 3
 
 
+def test_recording_that_somebody_cancelled_is_not_ordered_again_within_the_hour(
+    lab: Any, planned: Any, waits: Any
+) -> None:
+    lab.day(3)
+    order, ids = planned()
+    lab.cluster.only.become("RUNNING")
+    lab.publish(order, *ids)
+    jumps = itertools.count(0, 10).__next__
+    lab.tick(clock=jumps, ledger_on_nodes=True)
+    lab.cluster.last.become("CANCELLED")
+    report = lab.tick(clock=jumps, ledger_on_nodes=True)
+    assert waits(report, "not ordered") == ["ingest: somebody cancelled the last one within the hour"]
+    assert [one["state"] for one in lab.orders() if one["kind"] == "ingest"] == ["cancelled"]
+
+
 def test_where_no_job_reaches_the_ledger_the_ticks_go_on_recording(lab: Any, planned: Any, waits: Any) -> None:
     lab.day(3)
     order, ids = planned()
