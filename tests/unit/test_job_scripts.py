@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,17 @@ def executable(path: Path, script: str) -> Path:
     path.write_text(f"#!{BASH}\n{script}\n")
     path.chmod(0o755)
     return path
+
+
+@contextmanager
+def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A script that is going on; whatever the test finds, nothing of it stays."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
+        try:
+            yield script
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(script.pid, signal.SIGKILL)
 
 
 @dataclass
@@ -119,7 +132,7 @@ def test_the_signals_that_slurm_sends_to_the_script_reach_the_program(tmp_path: 
         CHILD,
         str(log),
     ]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as script:
+    with started(words) as script:
         until(lambda: log.read_text() == "ready\n")
         for times in (1, 2):
             script.send_signal(signal.SIGUSR1)
@@ -135,9 +148,10 @@ def test_a_program_that_ends_while_the_signal_is_handed_on_still_gives_its_own_e
     """`kill` returns when the program is gone: by then nothing is left to wait for but its code."""
     log = tmp_path / "log"
     log.touch()
-    slow = 'kill() { builtin kill "$@"; while builtin kill -0 "$2" 2>/dev/null; do :; done; }'
+    gone = 'while [[ $1 == -TERM ]] && builtin kill -0 "$2" 2>/dev/null; do :; done'
+    slow = f'kill() {{ builtin kill "$@" || return; {gone}; }}'
     words = [BASH, "-c", f'source "{COMMON}"; {slow}; run_on "$@"', "job", sys.executable, "-S", "-c", CHILD, str(log)]
-    with subprocess.Popen(words) as script:
+    with started(words) as script:
         until(lambda: log.read_text() == "ready\n")
         script.send_signal(signal.SIGTERM)
         script.wait(timeout=60)
