@@ -89,3 +89,9 @@ class SubmitRefused(NeedsConfiguration):
 
 class OnLoginNode(NeedsConfiguration):
     """This host is declared a login node: nothing long is started here."""
+
+
+def kind_of(error: Exception) -> str:
+    """The error's class name in the ledger's spelling: ArchiveDamaged → archive_damaged."""
+    name = type(error).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -134,9 +134,9 @@ class JobFolder:
         found: dict[tuple[int, int], Record] = {}
         for ending in ("began", "ended"):  # in this order: the end says more
             for said in self._read(f"task-*.{ending}.json"):
-                with suppress(TypeError):
+                with suppress(TypeError, ValueError):
                     record = Record(**said)
-                    found[record.task, record.restart] = record
+                    found[_number(record.task), _number(record.restart)] = record
         return [found[key] for key in sorted(found)]
 
     def fail(self, failed: FailedShard) -> None:
@@ -166,6 +166,12 @@ class JobFolder:
 def folder_of(home: Path, job_id: int) -> JobFolder:
     """The folder of a job, by the ledger's number of it."""
     return JobFolder(home / "jobs" / str(job_id))
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a task is a number")
+    return value
 
 
 def _write(path: Path, text: str) -> None:

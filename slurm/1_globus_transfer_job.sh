@@ -11,7 +11,4 @@ if [[ ! -r $root/slurm/common.sh ]]; then
 fi
 # shellcheck source=slurm/common.sh
 source "$root/slurm/common.sh"
-read_settings "$settings"
-load_modules
-choose_program "$root"
-run_on "${program[@]}" work --job "$DAYSCRIBE_JOB"
+do_task "$root" "$settings"

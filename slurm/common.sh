@@ -60,6 +60,14 @@ run_on() {
     return "$code"
 }
 
+# do_task ROOT SETTINGS: what every job script of an order does.
+do_task() {
+    read_settings "$2"
+    load_modules
+    choose_program "$1"
+    run_on "${program[@]}" work --job "$DAYSCRIBE_JOB"
+}
+
 # answer FOLDER PID: run the commands of SLURM that a program inside an image asks for in files, until it ends.
 answer() {
     local folder=$1 child=$2 ask base

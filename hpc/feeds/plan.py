@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.errors import BadData, NeedsConfiguration
-from hpc.errors import ArchiveDamaged
+from hpc.errors import ArchiveDamaged, kind_of
 from hpc.job_folder import FailedShard, JobFolder, Order, PlannedShard
 from hpc.model import Shard
 from hpc.ports import Lease
@@ -31,10 +31,8 @@ class PlanLease:
     def fail(self, error: Exception) -> None:
         """Bad data ends the shard; whatever may pass is left open: the tick gives it to the next job."""
         if isinstance(error, BadData | NeedsConfiguration):
-            kind, reason = type(error).__name__, printable(str(error))
-            spelt = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind).lstrip("_")
-            discard = isinstance(error, ArchiveDamaged)
-            self.folder.fail(FailedShard(self.planned.id, self.planned.epoch, spelt, reason, discard))
+            kind, reason, discard = kind_of(error), printable(str(error)), isinstance(error, ArchiveDamaged)
+            self.folder.fail(FailedShard(self.planned.id, self.planned.epoch, kind, reason, discard))
 
     def release(self) -> None:
         """Nothing to say: what no part seals is given to the next job."""

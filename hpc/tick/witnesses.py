@@ -63,8 +63,9 @@ def sight(look: Look, *, token: str, scheduler_id: str | None) -> Sight:
     queued = look.queued(token=token, job=scheduler_id)
     tasks = queued
     if not any(seen.active for seen in queued):
-        # The controller forgets ended jobs, and accounting lags: the two complete each other.
-        accounted = look.accounted(token=token, job=scheduler_id)
+        # The controller forgets ended jobs, and accounting lags: the two complete each other. That a job lives only the
+        # queue can say: accounting goes on saying it of one whose end it was never told.
+        accounted = [one for one in look.accounted(token=token, job=scheduler_id) if not one.active]
         tasks = list({(one.job, one.task): one for one in (*queued, *accounted)}.values())
     counts = Counter(_word(seen) for seen in tasks for _ in range(seen.tasks))
     stuck = sorted({seen.reason for seen in tasks if seen.active and seen.reason in _STUCK})

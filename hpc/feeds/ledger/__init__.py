@@ -12,7 +12,7 @@ from pathlib import Path
 from db import shards
 from db.errors import BadData, NeedsConfiguration
 from db.session import Session, patiently
-from hpc.errors import ArchiveDamaged
+from hpc.errors import ArchiveDamaged, kind_of
 from hpc.feeds.ledger.renewer import Renewer
 from hpc.model import Shard
 from hpc.ports import Lease
@@ -45,7 +45,7 @@ class LedgerLease:
         """Bad data ends the shard (a damaged archive takes its provisional results with it); anything else waits."""
         self.forget()
         where, actor = (self.leased.id, self.leased.epoch), self.feed.owner
-        failure = (_kind(error), str(error))
+        failure = (kind_of(error), str(error))
         if isinstance(error, BadData | NeedsConfiguration):
             discard = isinstance(error, ArchiveDamaged)
             self.feed.session(shards.fail, *where, failure=failure, actor=actor, discard=discard)
@@ -96,9 +96,3 @@ class LedgerFeed:
 
     def progress(self) -> None:
         self.renewer.progress()
-
-
-def _kind(error: Exception) -> str:
-    """The error's class name in the ledger's spelling: ArchiveDamaged → archive_damaged."""
-    name = type(error).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

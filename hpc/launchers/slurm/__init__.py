@@ -73,7 +73,7 @@ class SlurmLauncher:
         if answer.code != 0:
             return None, f"squeue: {_sentence(answer)}"
         try:
-            return words.ours(words.read_queue(answer.out.splitlines()), ids), ""
+            return words.ours(words.read_queue(_lines(answer.out)), ids), ""
         except ValueError as error:
             return None, str(error)
 
@@ -86,9 +86,14 @@ class SlurmLauncher:
             off = _NO_ACCOUNTING.search(answer.err)
             return None, "accounting is off" if off else f"sacct: {_sentence(answer)}"
         try:
-            return words.ours(words.read_accounting(answer.out.splitlines()), ids), ""
+            return words.ours(words.read_accounting(_lines(answer.out)), ids), ""
         except ValueError as error:
             return None, str(error)
+
+
+def _lines(text: str) -> list[str]:
+    """At line feeds alone: somebody's job may be named with what Unicode, too, calls the end of a line."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _sentence(answer: Answer) -> str:

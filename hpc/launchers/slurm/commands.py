@@ -51,7 +51,11 @@ class Here:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return Answer(None)
-        except FileNotFoundError:
+        except OSError as error:
+            if self._folder is not None and not self._folder.is_dir():
+                raise BadSetting(f"{self._folder}, from which jobs are submitted, is no folder here.") from None
+            if not isinstance(error, FileNotFoundError):
+                raise BadSetting(f"{words[0]} cannot be run: {error.strerror}.") from None
             raise BadSetting(
                 f"{words[0]} is not on this machine: run the tick where SLURM's commands are, or with --exchange."
             ) from None
