@@ -61,16 +61,18 @@ def sight(look: Look, *, token: str, scheduler_id: str | None) -> Sight:
     The queue's word counts while anything of the job is in it; once all has ended, accounting knows more."""
     assert look.queue is not None
     queued = look.queued(token=token, job=scheduler_id)
-    tasks = queued
+    tasks, runaway = queued, False
     if not any(seen.active for seen in queued):
         # The controller forgets ended jobs, and accounting lags: the two complete each other. That a job lives only the
         # queue can say: accounting goes on saying it of one whose end it was never told.
-        accounted = [one for one in look.accounted(token=token, job=scheduler_id) if not one.active]
-        tasks = list({(one.job, one.task): one for one in (*queued, *accounted)}.values())
+        accounted = look.accounted(token=token, job=scheduler_id)
+        runaway = any(seen.active for seen in accounted)
+        over = (seen for seen in accounted if not seen.active)
+        tasks = list({(one.job, one.task): one for one in (*queued, *over)}.values())
     counts = Counter(_word(seen) for seen in tasks for _ in range(seen.tasks))
     stuck = sorted({seen.reason for seen in tasks if seen.active and seen.reason in _STUCK})
     return Sight(
-        known=bool(tasks),
+        known=bool(tasks) and not runaway,
         active=any(seen.active for seen in tasks),
         running=any(seen.state in AT_WORK for seen in tasks),
         says=", ".join(f"{count} {word}" for word, count in sorted(counts.items())),

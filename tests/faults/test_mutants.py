@@ -63,7 +63,7 @@ MUTANTS: dict[str, Mutant] = {
                 "            queue = ()\n",
             ),
         ),
-        ("tests/unit/test_slurm_words.py",),
+        ("tests/unit/test_slurm_launcher.py",),
     ),
     "a silent scheduler is ordered from all the same": Mutant(
         (

@@ -173,6 +173,13 @@ def test_what_the_queue_has_forgotten_of_an_ended_job_accounting_completes() -> 
     assert {(one.task, one.exit_code) for one in found.tasks} == {(0, 0), (1, 0), (2, None)}
 
 
+def test_that_a_job_lives_only_the_queue_can_say() -> None:
+    """Accounting goes on saying RUNNING of a job whose end it was never told: such a job has vanished."""
+    for accounting in ([seen("RUNNING")], [seen("RUNNING", 0), seen("COMPLETED", 1)]):
+        found = sight(look([], accounting), token=TOKEN, scheduler_id="12")
+        assert (found.active, found.known) == (False, False)
+
+
 def test_a_job_that_somebody_renamed_is_found_by_its_id() -> None:
     found = sight(look([seen("RUNNING", name="my-job")]), token=TOKEN, scheduler_id="12")
 
