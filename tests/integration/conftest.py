@@ -1,12 +1,15 @@
-"""A small ledger with one of everything: what the commands, the export and the API are asked about."""
+"""A small ledger with one of everything, and the commands that are run over it: for commands, export and API."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +17,13 @@ from db import days, metadata, shards, sites
 from db.connect import Connection
 from db.days import SlotFinding
 from db.states import DayState, Finding
+from hpc.cli import main
 from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import Header, write_part
 
+Call = Callable[..., int]
 OPEN, DONE = date(2025, 1, 31), date(2025, 1, 30)
 SCRIPT = "<script>alert(1)</script>"
 TURNED = "\u202egnihtyreve\u202c \u05e9\u05dc\u05d5\u05dd"
@@ -138,3 +143,39 @@ def _describe(made: Ledgered) -> None:
         "country": "CH",
     }
     metadata.put(made.connection, made.open.id, [("7000000000000000001", *values.values())])
+
+
+@pytest.fixture
+def undisturbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of this machine, and the log left alone."""
+    for name in list(os.environ):
+        if name.startswith(("DAYSCRIBE_", "PGSERVICE", "PGHOST", "SLURM_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("hpc.log.configure", lambda **_options: None)
+
+
+@pytest.fixture
+def call(dsn: str, tmp_path: Path, undisturbed: None) -> Call:
+    """Runs a command against the test's ledger; returns its exit code."""
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as left:
+            main.main(["--set", f"ledger.dsn={dsn}", "--set", f"home={tmp_path / 'home'}", *arguments])
+        assert isinstance(left.value.code, int)
+        return left.value.code
+
+    return run
+
+
+@pytest.fixture
+def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """What a command that succeeds says in JSON."""
+
+    def run(*arguments: str) -> Any:
+        capsys.readouterr()
+        assert call(*arguments, "--json") == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hpc.cli import main
 from hpc.stages.publish import folder_of
 
 Call = Callable[..., int]
 DAY = "2025-01-31"
+pytestmark = pytest.mark.usefixtures("cluster")
 COMMANDS = {
     "squeue": 'cat "$CLUSTER/queue"',
     "sacct": "echo 'Slurm accounting storage is disabled' >&2; exit 1",
@@ -25,16 +24,10 @@ COMMANDS = {
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the scripts' files; the commands are first on PATH, and no setting of this machine counts."""
-    for name in list(os.environ):
-        if name.startswith(("DAYSCRIBE_", "PGSERVICE", "PGHOST", "SLURM_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: None) -> Path:
+    """The folder of the scripts' files; the commands are first on PATH."""
     monkeypatch.setenv("CLUSTER", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr("hpc.log.configure", lambda **_options: None)
     (tmp_path / "bin").mkdir()
     for name, body in COMMANDS.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -42,27 +35,6 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("queue", "asked", "cancelled"):
         (tmp_path / name).touch()
     return tmp_path
-
-
-@pytest.fixture
-def call(dsn: str, cluster: Path) -> Call:
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as left:
-            main.main(["--set", f"ledger.dsn={dsn}", "--set", f"home={cluster / 'home'}", *arguments])
-        assert isinstance(left.value.code, int)
-        return left.value.code
-
-    return run
-
-
-@pytest.fixture
-def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def run(*arguments: str) -> Any:
-        capsys.readouterr()
-        assert call(*arguments, "--json") == 0, capsys.readouterr().err
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 def test_a_dry_run_says_what_would_be_ordered_and_changes_nothing(

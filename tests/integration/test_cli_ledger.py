@@ -36,40 +36,7 @@ STEPS = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def undisturbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of this machine, and the log left alone."""
-    for name in list(os.environ):
-        if name.startswith(("DAYSCRIBE_", "PGSERVICE", "PGHOST")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("hpc.log.configure", lambda **_options: None)
-
-
-@pytest.fixture
-def call(dsn: str, tmp_path: Path) -> Call:
-    """Runs a command against the test's ledger; returns its exit code."""
-
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as left:
-            main.main(["--set", f"ledger.dsn={dsn}", "--set", f"home={tmp_path / 'home'}", *arguments])
-        assert isinstance(left.value.code, int)
-        return left.value.code
-
-    return run
-
-
-@pytest.fixture
-def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """What a command that succeeds says in JSON."""
-
-    def run(*arguments: str) -> Any:
-        capsys.readouterr()
-        assert call(*arguments, "--json") == 0, capsys.readouterr().err
-        return json.loads(capsys.readouterr().out)
-
-    return run
+pytestmark = pytest.mark.usefixtures("undisturbed")
 
 
 # --- days ------------------------------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ GOOD = json.dumps({"task": 5, "restart": 0, "node": "n", "began": 1.0})
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", GOOD[:-4].encode(), b"[]", b"null", b"7", b'"x"', b"{}", b"\xff\xfe", b'{"task": 5}', b"\0" * 40,
-     GOOD.replace("5", '"5"').encode(), GOOD.replace("5", "[5]").encode(), GOOD.replace("node", "nodes").encode(), (GOOD[:-1] + ', "more": 1}').encode()],
+     GOOD.replace("5", '"5"').encode(), GOOD.replace("5", "[5]").encode(),
+     GOOD.replace("node", "nodes").encode(), (GOOD[:-1] + ', "more": 1}').encode()],
 )  # fmt: skip
 @pytest.mark.parametrize("ending", ["began", "ended"])
 def test_a_record_that_is_not_whole_is_as_good_as_none(folder: JobFolder, text: bytes, ending: str) -> None:
