@@ -102,6 +102,7 @@ MOVES: dict[DayState, frozenset[DayState]] = {
 }
 FINISHED = frozenset({S.COMPLETED, S.COMPLETED_WITH_ERRORS})
 OPEN = frozenset({S.READY_TO_PROCESS, S.PROCESSING})
+JOBS_OVER = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.REPLACED})
 del S
 
 

@@ -10,13 +10,13 @@ from datetime import timedelta
 from db import days, faults, jobs, shards
 from db.errors import IllegalMove, LeaseLost
 from db.jobs import Job
-from db.states import OPEN, JobState, TaskEnd
+from db.states import JOBS_OVER, OPEN, JobState, TaskEnd
 from hpc.errors import NoAnswer
 from hpc.job_folder import Record, folder_of
 from hpc.jobs import MASTER, Look
 from hpc.tick.housekeeping import ingest_day
 from hpc.tick.witnesses import Sight, judge, sight, starts
-from hpc.tick.world import Report, World
+from hpc.tick.world import Report, World, about
 
 RETRY_AFTER = timedelta(seconds=5)  # before a shard that a job left over is claimed again
 
@@ -43,7 +43,7 @@ def follow(world: World, report: Report, look: Look, live: Sequence[Job]) -> lis
             continue
         if job.mode == "plan" and job.state != JobState.INTENT:
             lease = timedelta(seconds=world.rules.plan_lease_seconds)
-            world.session(shards.renew_owned, _holder(job), lease=lease)
+            world.session(shards.renew_owned, holder(job), lease=lease)
         if look.queue is None:
             if job.state in (JobState.SUBMITTED, JobState.RUNNING):
                 _note(world, job, JobState.UNKNOWN, job.scheduler_says, look.trouble, missing=False)
@@ -59,7 +59,7 @@ def tidy(world: World, report: Report, look: Look) -> None:
         return
     tokens = {seen.token for seen in look.queue if seen.token and seen.state == "PENDING"}
     known = world.session(jobs.of_tokens, sorted(tokens)) if tokens else {}
-    over = {token for token, row in known.items() if row["state"] in _OVER and row["owner"] == world.user}
+    over = {token for token, row in known.items() if row["state"] in JOBS_OVER and row["owner"] == world.user}
     strays = {seen.job for seen in look.queue if seen.token in over and seen.state == "PENDING"}
     masters = sorted((seen.job for seen in look.queue if seen.name == MASTER and seen.state == "PENDING"), key=int)
     for job in [*sorted(strays), *masters[1:]]:
@@ -69,7 +69,7 @@ def tidy(world: World, report: Report, look: Look) -> None:
 
 def release_plan(world: World, job: Job, why: str, *, ran: bool) -> None:
     """Give back the shards that were leased for a job without a ledger; if it ran, that was an attempt at them."""
-    for held in world.session(shards.owned, _holder(job)):
+    for held in world.session(shards.owned, holder(job)):
         with suppress(LeaseLost):  # settled, or taken by somebody else
             if ran:
                 failure, where = ("job_ended", why), (held["id"], held["epoch"])
@@ -86,7 +86,7 @@ def _follow_one(world: World, report: Report, look: Look, job: Job) -> Live | No
             return _lost_or_waiting(world, report, job)
         found = seen.tasks[0].job if seen.tasks else records[0].job
         if found and world.session(jobs.submitted, job.id, found):
-            report.done("found", _about(job), f"job {found}: the answer to its sbatch was lost")
+            report.done("found", about(job), f"job {found}: the answer to its sbatch was lost")
         job = replace(job, state=JobState.SUBMITTED, scheduler_id=found)
     ended = [start for start in starts(seen.tasks, records) if start.ended_as is not None]
     world.session(jobs.put_starts, job.id, ended)
@@ -100,7 +100,7 @@ def _follow_one(world: World, report: Report, look: Look, job: Job) -> Live | No
         state = JobState.DRAINING if job.state == JobState.DRAINING else JobState.UNKNOWN
         told = f"the scheduler knows it no longer ({look.accounting_trouble or 'nor does accounting'})"
         _note(world, job, state, job.scheduler_says, told, missing=True)
-        report.waiting("unknown", _about(job), told)
+        report.waiting("unknown", about(job), told)
         return Live(job, seen)
     return None if _close(world, report, job, seen, records) else Live(job, seen)
 
@@ -109,13 +109,13 @@ def _lost_or_waiting(world: World, report: Report, job: Job) -> Live | None:
     """An order that nobody has seen as a job: not asked for yet, refused, or its answer was lost."""
     if job.asked is None or job.asked_ago <= world.rules.grace_seconds:
         if job.asked is not None:
-            report.waiting("no answer yet", _about(job), job.message or "asked for a moment ago")
+            report.waiting("no answer yet", about(job), job.message or "asked for a moment ago")
         return Live(job, None)
     folder_of(world.home, job.id).supersede()
     why = f"sbatch's answer was lost, and no look in {job.asked_ago:.0f} s has found the job"
     release_plan(world, job, why, ran=False)
     if world.session(jobs.close, job, JobState.FAILED, why):
-        report.done("gave up", _about(job), why)
+        report.done("gave up", about(job), why)
     return None
 
 
@@ -146,7 +146,7 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
         _hold(world, report, job)  # before the order is over: a crash in between must not lead to another one
     if world.session(jobs.close, job, state, verdict.message, says=says, witnesses=said):
         faults.point("order.closed")
-        report.done(state.value, _about(job), verdict.message)
+        report.done(state.value, about(job), verdict.message)
     return True
 
 
@@ -168,7 +168,7 @@ def _hold(world: World, report: Report, job: Job) -> None:
     why = f"job {job.scheduler_id} was cancelled by somebody; go on with: {command}"
     with suppress(IllegalMove):  # another tick was quicker
         world.session(days.hold, day, actor=world.user, message=why)
-        report.done("held", _about(job), why)
+        report.done("held", about(job), why)
 
 
 def _note(world: World, job: Job, state: JobState, says: str | None, message: str | None, *, missing: bool) -> None:
@@ -184,17 +184,6 @@ def _cancel(world: World, report: Report, job: str) -> bool:
     return True
 
 
-def _about(job: Job) -> str:
-    return f"{job.site} {job.date}" if job.day_id is not None else job.kind
-
-
-def _holder(job: Job) -> str:
-    return holder(job.token)
-
-
-def holder(token: str) -> str:
+def holder(job: Job) -> str:
     """Who the ledger says holds the shards of a job without a ledger."""
-    return f"job:{token}"
-
-
-_OVER = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.REPLACED})
+    return f"job:{job.token}"

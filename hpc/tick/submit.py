@@ -16,7 +16,7 @@ from hpc.job_folder import Order, PlannedShard, folder_of
 from hpc.jobs import JobSpec, name_of
 from hpc.tick.follow import Live, holder, release_plan
 from hpc.tick.sizing import Size, Speed, size
-from hpc.tick.world import Report, World
+from hpc.tick.world import Report, World, about
 
 SCRIPTS = {"process": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh", "ingest": "3_ingest_job.sh"}
 MOVING = ("partition", "account", "qos", "cpu_partition")  # a change of these replaces what waits
@@ -74,7 +74,7 @@ class Orders:
             if job.owner != self._world.user or one.sight is not None or not (waits or job.state == JobState.BLOCKED):
                 continue
             if job.state == JobState.BLOCKED and not job.ready:
-                self._report.waiting("blocked", _about(job), job.message or "")
+                self._report.waiting("blocked", about(job), job.message or "")
             elif job.day_id is None:
                 self._ask(job, Size(1, self._world.wanted.minutes_most, "again"))
             else:
@@ -94,16 +94,16 @@ class Orders:
     def preview(self) -> None:
         """What `for_days` would ask for, in words; nothing is written."""
         for day in self._world.session(jobs.backlog):
-            about, room = f"{day.site} {day.date}", self._world.wanted.most_tasks - self._outstanding[day.site]
+            named, room = f"{day.site} {day.date}", self._world.wanted.most_tasks - self._outstanding[day.site]
             if day.fruitless >= self._world.rules.attempts:
-                self._report.waiting("would set aside", about, day.reason or "")
+                self._report.waiting("would set aside", named, day.reason or "")
             elif room < 1:
-                self._report.waiting("would wait", about, "enough tasks of the site wait or run")
+                self._report.waiting("would wait", named, "enough tasks of the site wait or run")
             elif not self._backs_off(day):
                 wanted = self._size(day, room)
                 self._outstanding[day.site] += wanted.tasks
                 self._report.waiting(
-                    "would submit", about, f"{wanted.tasks} tasks of {wanted.minutes} minutes ({wanted.why})"
+                    "would submit", named, f"{wanted.tasks} tasks of {wanted.minutes} minutes ({wanted.why})"
                 )
 
     def cpu(self, kind: str) -> None:
@@ -116,30 +116,31 @@ class Orders:
             self._ask(made, wanted)
 
     def _order(self, day: Waiting) -> None:
-        about = f"{day.site} {day.date}"
+        named = f"{day.site} {day.date}"
         room = self._world.wanted.most_tasks - self._outstanding[day.site]
         if room < 1:
             self._crowded[day.site] += 1
             return
         if self._refused is not None:
-            self._report.waiting("not asked", about, self._refused)
+            self._report.waiting("not asked", named, self._refused)
             return
         wanted = self._size(day, room)
         job = self._intend("process", day, wanted)
         if job is None:
-            self._report.waiting("not ordered", about, "another tick was quicker, or nothing is left to do")
+            self._report.waiting("not ordered", named, "another tick was quicker, or nothing is left to do")
             return
         self._ask(job, wanted)
 
     def _again_for_day(self, job: Job) -> None:
-        day = self._world.session(days.by_id, job.day_id or 0)
+        assert job.day_id is not None
+        day = self._world.session(days.by_id, job.day_id)
         room = self._world.wanted.most_tasks - self._outstanding[day.site]
         if day.state not in OPEN:
             self._world.session(jobs.close, job, JobState.REPLACED, f"its day is {day.state} by now")
         elif room < 1:
             self._crowded[day.site] += 1
         elif self._refused is not None:
-            self._report.waiting("not asked", _about(job), self._refused)
+            self._report.waiting("not asked", about(job), self._refused)
         else:
             minutes = int(job.settings.get("minutes", self._world.wanted.minutes_most))
             self._ask(job, Size(min(job.tasks, room), minutes, "again"))
@@ -172,9 +173,7 @@ class Orders:
             return ()
         lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
         release_plan(self._world, job, "its order is given again", ran=False)
-        leased = self._world.session(
-            shards.claim, owner=holder(job.token), count=PLAN_SHARDS, lease=lease, day_id=job.day_id
-        )
+        leased = self._world.session(shards.claim, owner=holder(job), count=PLAN_SHARDS, lease=lease, day_id=job.day_id)
         return tuple(_planned(one) for one in leased) or None
 
     def _ask(self, job: Job, wanted: Size) -> None:
@@ -193,7 +192,7 @@ class Orders:
             except NoAnswer as silence:
                 self._world.session(jobs.unanswered, job.id, str(silence))
                 self._refused = str(silence)  # who does not answer one is not asked for the next
-                self._report.waiting("no answer", _about(job), str(silence))
+                self._report.waiting("no answer", about(job), str(silence))
                 return
             except SubmitRefused as refusal:
                 if refusal.limit and tasks > 1:
@@ -207,7 +206,7 @@ class Orders:
             faults.point("order.submitted")
             self._outstanding[job.site or ""] += tasks
             why = wanted.why if tasks == wanted.tasks else f"{wanted.why}; fewer tasks, for a limit"
-            self._report.done("submitted", _about(job), f"job {found}: {tasks} tasks of {spec.minutes} minutes ({why})")
+            self._report.done("submitted", about(job), f"job {found}: {tasks} tasks of {spec.minutes} minutes ({why})")
             return
 
     def _block(self, job: Job, refusal: SubmitRefused) -> None:
@@ -215,7 +214,7 @@ class Orders:
         if job.mode == "plan":  # while the order is still ours alone
             release_plan(self._world, job, str(refusal), ran=False)
         self._world.session(jobs.blocked, job, str(refusal), wait=wait)
-        self._report.waiting("blocked", _about(job), f"{refusal} (asked again in {wait.total_seconds():.0f} s)")
+        self._report.waiting("blocked", about(job), f"{refusal} (asked again in {wait.total_seconds():.0f} s)")
         if refusal.limit:
             self._refused = f"the scheduler takes no more jobs now: {refusal}"
 
@@ -285,9 +284,9 @@ class Orders:
         try:
             self._world.launcher.cancel(one.job.scheduler_id, only_pending=True)
         except NoAnswer as error:
-            self._report.waiting("not taken back", _about(one.job), str(error))
+            self._report.waiting("not taken back", about(one.job), str(error))
         else:
-            self._report.done("took back", _about(one.job), f"{one.sight.waiting} waiting tasks: {why}")
+            self._report.done("took back", about(one.job), f"{one.sight.waiting} waiting tasks: {why}")
 
 
 def _planned(leased: shards.Leased) -> PlannedShard:
@@ -298,7 +297,3 @@ def _planned(leased: shards.Leased) -> PlannedShard:
 
 def _moving(wanted: Any) -> dict[str, str]:
     return {name: getattr(wanted, name) for name in MOVING}
-
-
-def _about(job: Job) -> str:
-    return f"{job.site} {job.date}" if job.day_id is not None else job.kind

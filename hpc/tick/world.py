@@ -8,9 +8,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from db.jobs import Job
 from db.session import Session
 from hpc.ports import Launcher
 from hpc.sections import ScheduleSettings, SlurmSettings
+
+
+def about(job: Job) -> str:
+    """What a job is for, as a report names it."""
+    return f"{job.site} {job.date}" if job.day_id is not None else job.kind
 
 
 @dataclass(frozen=True, slots=True)
