@@ -78,7 +78,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many small archives as keep a worker busy for longer than a lease goes without renewing."""
     folder = tmp_path_factory.mktemp("many")
-    for n in range(60):
+    for n in range(144):
         archive(folder / f"0_2025-01-01_{n // 6:02}_{n % 6}0.tar.xz", {f"m{n}.wav": clip(300 + n, 0.1)})
     return folder
 
