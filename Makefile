@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test check cluster-up cluster-down docs format lock clean
+.PHONY: help demo install test check cluster-up cluster-down images docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
@@ -12,6 +12,7 @@ BIN := $(VIRTUAL_ENV)/bin
 READY := $(VIRTUAL_ENV)/.ready
 SLURM := $(VIRTUAL_ENV)/.ready-slurm
 CLUSTER := $(CURDIR)/.cluster
+IMAGES := $(CURDIR)/.images
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ cluster-up: $(SLURM) ## Start a small Slurm of one's own on this machine, in .cl
 cluster-down: ## Stop that Slurm and remove .cluster/
 	@scripts/cluster.sh down "$(CLUSTER)" --purge
 
+images: $(READY) ## Build the images that jobs run in, for this machine, in .images/
+	@scripts/images.sh "$(IMAGES)"
+
 docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/docs.py
 
@@ -48,13 +52,18 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/shfmt -w -i 4 -ci $$(git ls-files '*.sh') .ci/run
 
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header
+
 lock: $(READY) ## Write requirements/*.lock anew
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev --all-extras pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --group dev --all-extras pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --no-annotate -c requirements/dev.lock --group image --extra speech pyproject.toml -o requirements/audio.lock
+	$(COMPILE) --no-annotate -c requirements/dev.lock --group image pyproject.toml -o requirements/utils.lock
+	$(COMPILE) --no-annotate requirements/globus-cli.in -o requirements/globus-cli.lock
 
 clean: ## Stop the demo's database and the cluster, and remove what make made
 	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo" db stop || true; fi
 	@scripts/cluster.sh down "$(CLUSTER)" --purge
-	rm -rf .demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .demo .images .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/bootstrap.sh scripts/packages.sh
 	@scripts/bootstrap.sh "$(VIRTUAL_ENV)"

@@ -273,7 +273,7 @@ def tasks_of(connection: Connection, job_id: int) -> list[dict[str, Any]]:
 
 @translated()
 def bad_nodes(connection: Connection, *, failures: int, rest: timedelta) -> list[str]:
-    """Nodes on which so many tasks ended for the node's own reasons within `rest`."""
+    """Nodes on which so many tasks ended for the node's own reasons within `rest`, if any other node is known."""
     rows = connection.execute(SQL["bad_nodes"], {"failures": failures, "rest": rest})
     return [row["node"] for row in rows]
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from hpc.errors import BadSetting
 from hpc.sections import (
+    ContainersSettings,
     EngineSettings,
     Folder,
     LedgerSettings,
@@ -37,7 +38,7 @@ RESERVED = frozenset(
     PREFIX + name
     for name in (
         "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB", "EXCHANGE",
-        "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT",
+        "IMAGE_SHA256", "STAGED", "INSIDE", "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT",
     )
 )  # fmt: skip
 COMMAND_LINE = "command line"
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     serve: ServeSettings = ServeSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     slurm: SlurmSettings = SlurmSettings()
+    containers: ContainersSettings = ContainersSettings()
     shared: bool = Field(
         default=False, description="A project group works here: new files are its own to write, and nobody else's."
     )

@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SENTENCES = "nltk_data"
+_IN_AN_IMAGE = Path("/opt/models")  # where containers/audio_processing.def puts them
 # torchaudio fetches these by name; the names are in its code, which cannot be read without importing torch.
 _TORCHAUDIO = {
     "WAV2VEC2_ASR_BASE_960H": "wav2vec2_fairseq_base_ls960_asr_ls960.pth",
@@ -34,14 +35,14 @@ _TORCHAUDIO = {
 
 
 def search_folders(paths: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """Where models are looked for, first to last: the settings' folders, $DAYSCRIBE_MODELS, what we ship, the caches
-    that Hugging Face's and torch's own tools fill."""
+    """Where models are looked for, first to last: the settings' folders, $DAYSCRIBE_MODELS, what we ship, an image's
+    own, the caches that Hugging Face's and torch's own tools fill."""
     ours = [Path(part) for part in os.environ.get("DAYSCRIBE_MODELS", "").split(os.pathsep) if part]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
     torch = Path(os.environ.get("TORCH_HOME") or home / "torch") / "hub" / "checkpoints"
     shipped = Path(__file__).resolve().parent.parent / "models"
-    folders = [folder.expanduser().absolute() for folder in (*paths, *ours, shipped, Path(hub), torch)]
+    folders = [folder.expanduser().absolute() for folder in (*paths, *ours, shipped, _IN_AN_IMAGE, Path(hub), torch)]
     return tuple(dict.fromkeys(folders))
 
 

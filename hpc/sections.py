@@ -59,6 +59,12 @@ def only_options(given: list[str]) -> list[str]:
 
 
 Word = Annotated[str, _pattern(r"[A-Za-z0-9_.:,=&|\[\]*@+-]*", "letters, digits and ._:,= without spaces")]
+Bind = Annotated[
+    str,
+    _pattern(
+        r"/[^\s:,'\"\\]*(:/[^\s:,'\"\\]*(:r[ow])?)?", "write /source or /source:/destination, and :rw to write there"
+    ),
+]
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Text = Annotated[str | None, BeforeValidator(empty_is_none)]
 Share = Annotated[float, Field(ge=0.001, le=0.999)]
@@ -198,6 +204,27 @@ class ScheduleSettings(Section):
     node_rest_minutes: Seconds = Field(default=360.0, description="… and that is how long.")
     stop_before_seconds: Seconds = Field(
         default=120.0, description="So long before its time is up, a task finishes the batch in hand and leaves."
+    )
+
+
+class ContainersSettings(Section):
+    """In which images jobs run; containers/README.md tells how they are built."""
+
+    audio: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="Image of the jobs that transcribe; empty: the environment that ordered them."
+    )
+    utils: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="Image of the master and of the jobs without a GPU; empty: as above."
+    )
+    runtime: Annotated[str, _pattern(r"[\w./-]*", "the name or path of apptainer or singularity")] = Field(
+        default="", description="What runs images; empty: apptainer, or else singularity."
+    )
+    binds: Annotated[list[Bind], NoDecode, BeforeValidator(words)] = Field(
+        default_factory=list, description="More folders that images see: /source[:/destination[:rw]]."
+    )
+    scratch: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None,
+        description="Node-local folder for a job's temporary files; empty: SLURM_TMPDIR, TMPDIR or the node's own.",
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import date, timedelta
-from functools import cache
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
 
 from db import days, migrate, sites
@@ -18,13 +19,18 @@ from db.embedded import EmbeddedPostgres
 from db.parts import Recorded
 from db.roles import Roles
 from db.session import Session
-from hpc import code_copy, day, login_nodes, models, receipt, registry
+from hpc import canary as canaries
+from hpc import code_copy, day, images, login_nodes, models, receipt, registry
+from hpc.canary import Song
 from hpc.config import Settings, environment
+from hpc.doctor import visit
 from hpc.engine_options import EngineOptions
+from hpc.errors import BadSetting
 from hpc.feeds.ledger import LedgerFeed
 from hpc.feeds.ledger.renewer import Renewer
 from hpc.feeds.plan import PlanFeed
 from hpc.job_folder import JobFolder, Order, PlannedShard
+from hpc.jobs import JobSpec
 from hpc.launchers.slurm import SlurmLauncher
 from hpc.launchers.slurm.commands import Exchange, Here
 from hpc.model import Run
@@ -55,6 +61,11 @@ def ledger_dsn(settings: Settings) -> str:
     given = settings.ledger.conninfo
     if given is not None:
         return given
+    if images.inside():
+        raise BadSetting(
+            "No PostgreSQL of one's own is started inside an image: start it outside (dayscribe db start), and name it"
+            " in ledger.dsn."
+        )
     login_nodes.refuse(settings.login_nodes, "a PostgreSQL of one's own")
     dsn = embedded(settings).start()
     with connect(dsn, application="dayscribe-init") as connection:
@@ -105,9 +116,15 @@ def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
     """The options and the receipt of what would be made now."""
     options, found = engine_options(settings)
     run = receipt.make_run(
-        options, found, engine=settings.engine.name, who=getpass.getuser(), why=why, image_digest=None
+        options, found, engine=settings.engine.name, who=getpass.getuser(), why=why, image_digest=images.running()
     )
     return options, run
+
+
+def canary(settings: Settings, device: str) -> Song:
+    """The clip whose words are known, transcribed here with the model that we ship."""
+    ready, _ = models.resolve(canaries.options(device), settings.models)
+    return canaries.sing(registry.target("engines", "whisperx"), ready)
 
 
 @contextmanager
@@ -209,6 +226,32 @@ def launcher(settings: Settings, *, exchange: Path | None = None) -> Launcher:
     return SlurmLauncher(run, settings.slurm, user=getpass.getuser(), warn_seconds=stop)
 
 
+def doctors_slurm(settings: Settings, *, command_seconds: float) -> SlurmLauncher:
+    """SLURM on this host, for somebody who waits in front of it and whose job is warned of nothing before its end."""
+    wanted = settings.slurm.model_copy(update={"command_seconds": min(command_seconds, settings.slurm.command_seconds)})
+    return SlurmLauncher(Here(folder=job_scripts().parent), wanted, user=getpass.getuser(), warn_seconds=1)
+
+
+def doctors_job(settings: Settings, *, minutes: int) -> JobSpec:
+    """A GPU job that only looks, its folder made: told, started and shown what the job of a day is."""
+    now = datetime.now(UTC)
+    folder = JobFolder(settings.home / "doctor" / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+    gpu, mode = settings.slurm.asks_for_gpu, "plan" if _plans(settings) else "ledger"
+    clip = PlannedShard(0, "canary", None, loose=True, files=(str(canaries.CLIP),), epoch=0)
+    order = Order(0, "", "process", mode, receipt.code_digest(), 1, minutes, gpu, shards=(clip,))
+    # Without an image the clone itself runs, since a copy of the code has no models beside it.
+    code = code_copy.keep(settings.home)[1] if settings.containers.audio else Path(__file__).resolve().parent.parent
+    variables = {**_variables(settings, order), "DAYSCRIBE_CODE": str(code), "DAYSCRIBE_JOB": str(folder.path)}
+    if gpu and variables.get("DAYSCRIBE_ENGINE__DEVICE", "auto") == "auto":
+        variables["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"
+    folder.make(order, variables)
+    settings.results_folder.mkdir(parents=True, exist_ok=True)  # on the node it has to be there
+    return JobSpec(
+        name=visit.NAME, script=job_scripts() / "4_doctor_job.sh", argument=folder.path / "job.env",
+        folder=folder.path, tasks=1, at_once=1, minutes=minutes, gpu=True,
+    )  # fmt: skip
+
+
 def job_scripts() -> Path:
     """The folder of the job scripts, beside our own packages or where the job script says the clone is."""
     given = os.environ.get("DAYSCRIBE_SCRIPTS")
@@ -233,25 +276,52 @@ def world(settings: Settings, session: Session, *, exchange: Path | None = None)
     def take(path: Path) -> None:
         session(ingest, path, actor="tick")
 
+    @cache
+    def image(kind: str) -> str | None:
+        chosen = images.of(settings.containers, kind)
+        return None if chosen is None else images.digest_of(chosen)
+
     return World(
         session=session, launcher=launcher(settings, exchange=exchange), user=getpass.getuser(), home=settings.home,
         results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
-        variables=_variables(settings), code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take,
-        register=list_day, discover=discover, clock=time.monotonic,
+        variables=partial(_variables, settings), image=image, plans=_plans(settings),
+        code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take, register=list_day, discover=discover,
+        clock=time.monotonic,
     )  # fmt: skip
 
 
-def _variables(settings: Settings) -> dict[str, str]:
-    """What jobs are told: our settings, what libpq is told here (never a password), and which Python runs them.
+def _plans(settings: Settings) -> bool:
+    """Law 7: what decodes strangers' bytes and loads strangers' models holds no secret, so it reaches no ledger."""
+    return not settings.schedule.ledger_on_nodes or settings.containers.audio is not None
+
+
+def _variables(settings: Settings, order: Order) -> dict[str, str]:
+    """What a job is told: our settings, what libpq is told here (never a password), and what runs it.
     A server of our own is found anew by each job: its socket changes with every start."""
     given, names = environment(settings), set(_LIBPQ)
-    if not settings.schedule.ledger_on_nodes:
+    if order.mode == "plan" or not settings.schedule.ledger_on_nodes:
         given.pop("DAYSCRIBE_LEDGER__DSN", None)
         names.clear()
     if os.environ.get("DAYSCRIBE_FAULTS_ARMED") == "yes":  # a test of what happens to jobs
         names |= {"DAYSCRIBE_FAULTS_ARMED", "DAYSCRIBE_JOB_FAULT"}
     passed = {name.replace("_JOB_", "_"): os.environ[name] for name in names if name in os.environ}
-    return {**given, **passed, "DAYSCRIBE_PYTHON": os.environ.get("DAYSCRIBE_PYTHON") or sys.executable}
+    return {**given, **passed, **_what_runs_it(settings, order)}
+
+
+def _what_runs_it(settings: Settings, order: Order) -> dict[str, str]:
+    """The digest of its image and what that is shown, or the Python outside of images."""
+    image = images.of(settings.containers, order.kind)
+    if image is not None:
+        folders = images.staged(name for planned in order.shards for name in planned.files)
+        digest = images.digest_of(image)
+        return {"DAYSCRIBE_STAGED": images.bindable(folders)} | ({"DAYSCRIBE_IMAGE_SHA256": digest} if digest else {})
+    python = os.environ.get("DAYSCRIBE_PYTHON") or ("" if images.inside() else sys.executable)
+    if not python:
+        raise BadSetting(
+            f"The tick runs in an image, and {order.kind} jobs have none: set containers.audio and containers.utils, or"
+            " DAYSCRIBE_PYTHON in the site's settings."
+        )
+    return {"DAYSCRIBE_PYTHON": python}
 
 
 def _decode_limits(settings: Settings) -> DecodeLimits:

@@ -295,6 +295,9 @@ def _how_settings_work() -> list[str]:
         "| `DAYSCRIBE_PYTHON` | the Python that jobs run; else the one that ticks |",
         "| `DAYSCRIBE_SCRIPTS` | the folder of the job scripts; the master script sets it |",
         "| `DAYSCRIBE_CODE` | the copy of the code that a job runs; its order sets it |",
+        "| `DAYSCRIBE_IMAGE_SHA256` | the digest of the image that a job runs in; its order sets it |",
+        "| `DAYSCRIBE_STAGED` | the folders of audio that a job's image is shown; its order sets it |",
+        "| `DAYSCRIBE_INSIDE` | which of our images we run in, `audio` or `utils`; the job script sets it |",
         "| `DAYSCRIBE_JOB` | a job's folder, with its order; its order sets it |",
         "",
     ]

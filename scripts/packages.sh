@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the named groups that this machine lacks: demo (pipeline and tests), slurm (a real cluster).
+# Installs the Debian packages of the named groups that this machine lacks: demo (pipeline and tests), slurm (a real cluster),
+# containers (real images).
 set -euo pipefail
-(($#)) || { echo "usage: packages.sh demo|slurm ..." >&2 && exit 64; }
+(($#)) || { echo "usage: packages.sh demo|slurm|containers ..." >&2 && exit 64; }
 
 packages=()
 for group in "$@"; do
@@ -10,7 +11,10 @@ for group in "$@"; do
         demo) packages+=(python3-venv libespeak-ng1 espeak-ng-data postgresql ffmpeg) ;;
         # Slurm with its accounting; of MariaDB the programs only, so no server starts by itself. procps brings ps and pgrep.
         slurm) packages+=(slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core procps) ;;
-        *) echo "packages.sh knows no group $group, only demo and slurm" >&2 && exit 64 ;;
+        # What builds images and a base for them, and what lets another Debian's Apptainer run here. No squashfuse: where
+        # /dev/fuse is closed Apptainer fails with it, and unpacks images without it.
+        containers) packages+=(mmdebstrap squashfs-tools uidmap patchelf) ;;
+        *) echo "packages.sh knows no group $group, only demo, slurm and containers" >&2 && exit 64 ;;
     esac
 done
 

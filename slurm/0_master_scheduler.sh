@@ -32,6 +32,8 @@ every=${2:-${DAYSCRIBE_SLURM__EVERY_SECONDS:-120}}
 
 if [[ -n ${SLURM_JOB_ID:-} ]] && ((every > 0)); then
     again=(sbatch --parsable --chdir="$root" --dependency=singleton --begin="now+$every")
+    log=$(readlink -f "/proc/$$/fd/1") # where the person who submitted the first one wanted it
+    [[ ! -f $log ]] || again+=(--output="${log//%/%%}")
     [[ -z ${SLURM_JOB_PARTITION:-} ]] || again+=(--partition="$SLURM_JOB_PARTITION")
     [[ -z ${SLURM_JOB_ACCOUNT:-} ]] || again+=(--account="$SLURM_JOB_ACCOUNT")
     next=$(cd "$root" && scrubbed timeout 60 "${again[@]}" "$root/slurm/0_master_scheduler.sh" ${site:+"$site" "$every"}) ||
@@ -41,13 +43,17 @@ fi
 
 load_modules
 export DAYSCRIBE_SCRIPTS=$root/slurm
-choose_program "$root"
 cd "$root"
-if [[ ${DAYSCRIBE_EXCHANGE:-no} == yes ]]; then
-    folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' EXIT
-    "${program[@]}" schedule --once --exchange "$folder" &
-    answer "$folder" $!
+exchange=''
+if [[ -n ${DAYSCRIBE_CONTAINERS__UTILS:-} || ${DAYSCRIBE_EXCHANGE:-no} == yes ]]; then
+    # An image has no SLURM: the tick asks for its commands in files, and they are run here.
+    exchange=$(mktemp -d)
+    at_the_end+=("$exchange")
+fi
+choose_program "$root" utils
+if [[ -n $exchange ]]; then
+    "${program[@]}" schedule --once --exchange "$exchange" &
+    answer "$exchange" $!
     code=0
     wait $! || code=$?
     exit "$code"

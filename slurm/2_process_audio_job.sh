@@ -11,4 +11,4 @@ if [[ ! -r $root/slurm/common.sh ]]; then
 fi
 # shellcheck source=slurm/common.sh
 source "$root/slurm/common.sh"
-do_task "$root" "$settings"
+do_task "$root" audio "$settings"

@@ -1,13 +1,38 @@
 # shellcheck shell=bash
 # Sourced by every job script: strict mode, a clean Python, the job's settings, and one way in which our program is run.
 set -Eeuo pipefail
+shopt -s extglob
 
 export PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1
 unset PYTHONPATH PYTHONHOME
 
+at_the_end=() # folders to remove
+trap 'rm -rf -- "${at_the_end[@]}"' EXIT
+
+# shellcheck source=slurm/container.sh
+source "${BASH_SOURCE[0]%/*}/container.sh"
+
 die() {
     printf 'dayscribe: %s\n' "$1" >&2
     exit "${2:-78}"
+}
+
+# unfit SENTENCE: this node cannot run our program. Said in the task's exit record, as the program itself would say it; no
+# recording is charged for it.
+unfit() {
+    record_unfit "$1"
+    die "$1" 255
+}
+
+record_unfit() {
+    local task=${SLURM_ARRAY_TASK_ID:-0} restart=${SLURM_RESTART_COUNT:-0} job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-}}
+    local record=${DAYSCRIBE_JOB:-}/task-$task.$restart.ended.json reason
+    [[ -d ${DAYSCRIBE_JOB:-} && ! -e $record ]] || return 0
+    reason=${1//[\"\\]/} reason=${reason//[[:cntrl:]]/ }
+    printf '{"task": %d, "restart": %d, "node": "%s", "began": %d, "job": "%s", "ended": %d,
+"ended_as": "infrastructure", "exit_code": 255, "reason": "%s", "facts": {}}\n' "$task" "$restart" \
+        "${SLURMD_NODENAME:-$(hostname -s)}" "$EPOCHSECONDS" "$job" "$EPOCHSECONDS" "$reason" >"$record.$$" &&
+        mv "$record.$$" "$record" || true
 }
 
 # read_settings FILE: the job's variables, as a person (slurm/sites/*.env) or a tick (jobs/ID/job.env) wrote them.
@@ -23,20 +48,24 @@ load_modules() {
     local -a wanted
     read -r -a wanted <<<"${DAYSCRIBE_SLURM__MODULES:-}"
     ((${#wanted[@]} == 0)) && return
-    type -t module >/dev/null || die "slurm.modules names modules, and there is no module command on $(hostname -s)" 255
-    module load "${wanted[@]}"
+    type -t module >/dev/null || unfit "slurm.modules names modules, and there is no module command on $(hostname -s)"
+    module load "${wanted[@]}" || unfit "module load ${wanted[*]} failed on $(hostname -s)"
 }
 
-# The one place that decides what runs: sets the array `program`. A job runs the copy of the code that its order names,
-# with the Python that ordered it; without an order it is the clone's own environment.
+# choose_program ROOT KIND: the one place that decides what runs; sets the array `program`. KIND is audio or utils: each may
+# have an image. A job runs the copy of the code that its order names, in that image or with the Python that ordered it;
+# without an order it is the clone's own code and environment.
 choose_program() {
-    local root=$1
-    if [[ -n ${DAYSCRIBE_CODE:-} ]]; then
+    local root=$1 image code=${DAYSCRIBE_CODE:-}
+    if [[ $2 == audio ]]; then image=${DAYSCRIBE_CONTAINERS__AUDIO:-}; else image=${DAYSCRIBE_CONTAINERS__UTILS:-}; fi
+    if [[ -n $image ]]; then
+        in_image "$2" "$image" "${code:-$root}"
+    elif [[ -n $code ]]; then
         local python=${DAYSCRIBE_PYTHON:?the settings name no Python}
-        [[ -x $python ]] || die "no Python at $python: is this file system there on $(hostname -s)?" 255
-        [[ -d $DAYSCRIBE_CODE ]] || die "no code at $DAYSCRIBE_CODE: is this file system there on $(hostname -s)?" 255
+        [[ -x $python ]] || unfit "no Python at $python: is this file system there on $(hostname -s)?"
+        [[ -d $code ]] || unfit "no code at $code: is this file system there on $(hostname -s)?"
         local start='import sys; sys.path.insert(0, sys.argv.pop(1)); from hpc.cli.main import main; main()'
-        program=("$python" -c "$start" "$DAYSCRIBE_CODE")
+        program=("$python" -c "$start" "$code")
     else
         local script=$root/.venv/bin/dayscribe
         [[ -x $script ]] || die "no program at $script: run make install in the clone, and submit from there"
@@ -60,12 +89,23 @@ run_on() {
     return "$code"
 }
 
-# do_task ROOT SETTINGS: what every job script of an order does.
+# do_task ROOT KIND SETTINGS: what every job script of an order does.
 do_task() {
-    read_settings "$2"
+    local code=0
+    read_settings "$3"
     load_modules
-    choose_program "$1"
-    run_on "${program[@]}" work --job "$DAYSCRIBE_JOB"
+    choose_program "$1" "$2"
+    run_on "${program[@]}" work --job "$DAYSCRIBE_JOB" || code=$?
+    ((code != 255)) || record_unfit "$(last_words)"
+    return "$code"
+}
+
+# last_words: what the runtime said when it could not start our program; SLURM keeps what we print beside the order.
+last_words() {
+    local log=$DAYSCRIBE_JOB/task-${SLURM_ARRAY_TASK_ID:-0}.log said=''
+    [[ ! -r $log ]] || said=$(grep -a '^FATAL:' "$log" | tail -n 1)
+    said=${said#FATAL:}
+    echo "the image could not be started on ${SLURMD_NODENAME:-$(hostname -s)}: ${said##+([[:space:]])}"
 }
 
 # answer FOLDER PID: run the commands of SLURM that a program inside an image asks for in files, until it ends.

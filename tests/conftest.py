@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -23,6 +26,7 @@ from db.roles import Roles
 # These become other users of the system, as only root can; the rest of the suite runs as root and as anybody else.
 collect_ignore = [] if os.geteuid() == 0 else ["integration/test_embedded_as_root.py"]
 
+_ROOT = Path(__file__).parents[1]
 _TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)
 
@@ -79,6 +83,45 @@ def fresh_ledger(admin_dsn: str, template: str) -> Callable[[], AbstractContextM
         _execute(admin_dsn, "DROP DATABASE {} WITH (FORCE)", name)
 
     return copy
+
+
+@dataclass(frozen=True)
+class Images:
+    """The light images of the tests: what is not in them is bound from our own environment."""
+
+    folder: Path
+    settings: dict[str, str]  # as variables without their prefix
+
+    def digest(self, name: str) -> str:
+        lines = (line.split() for line in (self.folder / "images.sha256").read_text().splitlines())
+        return next(digest for digest, file in lines if file == name)
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """Images out of containers/*.def; made once, and again when a recipe or a lock changes."""
+    if why := _no_images_here():
+        pytest.skip(f"NOT TESTED: containers/*.def and every job inside of images. {why}")
+    made = subprocess.run(
+        [_ROOT / "scripts" / "images.sh", _ROOT / ".images"], env=os.environ | {"IMAGES_ANY_CODE": "1"}, check=False,
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    said = dict(line.split("=", 1) for line in made.stdout.splitlines())
+    runtime = shutil.which("apptainer", path=said["PATH"].removesuffix("$PATH") + os.environ["PATH"])
+    assert runtime is not None
+    settings = {name.removeprefix("DAYSCRIBE_"): value for name, value in said.items() if name.startswith("DAYSCRIBE_")}
+    return Images(_ROOT / ".images", settings | {"CONTAINERS__RUNTIME": runtime})
+
+
+def _no_images_here() -> str | None:
+    """Inside a chroot the kernel makes no user namespace; without one only a root with all capabilities builds."""
+    all_of_them = int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1
+    held = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if os.geteuid() == 0 and held and int(held[1], 16) == (1 << all_of_them) - 1:
+        return None
+    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, check=False)
+    return None if tried.returncode == 0 else f"This machine makes no user namespace: {tried.stderr.strip()}."
 
 
 @pytest.fixture

@@ -84,9 +84,20 @@ SELECT task, restart, node, scheduler_says, exit_code, ended_as, record, began, 
 WHERE job_id = %(id)s ORDER BY task, restart;
 
 -- name: bad_nodes
--- Nodes that failed again and again for reasons of their own, lately.
-SELECT node FROM job_tasks WHERE ended_as = 'infrastructure' AND node IS NOT NULL AND ended > clock_timestamp() - %(rest)s
-GROUP BY node HAVING count(*) >= %(failures)s ORDER BY node;
+-- Nodes that failed again and again for reasons of their own, lately. Where no other node is known the reason is hardly the
+-- node's, and without them nothing could run at all.
+WITH bad AS (
+    SELECT t.node FROM job_tasks t JOIN jobs j ON j.id = t.job_id
+    WHERE j.kind = 'process' AND t.ended_as = 'infrastructure' AND t.node IS NOT NULL
+        AND t.ended > clock_timestamp() - %(rest)s
+    GROUP BY t.node HAVING count(*) >= %(failures)s
+)
+SELECT node FROM bad
+WHERE EXISTS (
+    SELECT FROM job_tasks t JOIN jobs j ON j.id = t.job_id
+    WHERE j.kind = 'process' AND t.node IS NOT NULL AND t.node NOT IN (SELECT b.node FROM bad b)
+)
+ORDER BY node;
 
 -- name: backlog
 -- The open days with work that can be claimed now, without a live order, oldest first; and how often an order for them

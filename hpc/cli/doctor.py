@@ -1,7 +1,9 @@
-"""`dayscribe doctor`: what this machine has and lacks, before anything is started."""
+"""`dayscribe doctor`: what this machine, its cluster and a node of it have and lack, before anything is started."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,40 +12,60 @@ from hpc.cli.display import Column
 from hpc.cli.options import App, answering
 
 if TYPE_CHECKING:
-    from hpc.config import Settings
-    from hpc.doctor import Finding
+    from hpc.doctor.finding import Finding
 
 
 @click.command()
+@click.option("--gpu-node", is_flag=True, help="Look at a node instead, by a short GPU job.")
+@click.option("--minutes", type=click.IntRange(1), default=5, show_default=True, help="The time limit of that job.")
+@click.option(
+    "--wait", type=click.FloatRange(0), metavar="SECONDS", default=600, show_default=True,
+    help="How long to wait for its start.",
+)  # fmt: skip
+@click.option(
+    "--report", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
+    help="Show what such a job found that was not waited for.",
+)  # fmt: skip
+@click.option("--read-images", is_flag=True, help="Read images of any size, to compare their digests.")
+@click.option("--on-node", is_flag=True, hidden=True, help="What slurm/4_doctor_job.sh calls.")
+@click.option("--write", "target", type=click.Path(path_type=Path), hidden=True, help="Where it writes.")
 @answering
-def command(app: App) -> None:
+def command(
+    app: App, /, *, gpu_node: bool, minutes: int, wait: float, report: Path | None, read_images: bool, on_node: bool,
+    target: Path | None,
+) -> None:  # fmt: skip
     """Say what is missing on this machine, and how to mend it.
 
-    Looks at Python, packages, folders, disk space, PostgreSQL, models and the GPU; changes nothing and starts nothing.
-    Exit code 78 says that something is wanting; advice alone is no failure.
+    Looks at Python, packages, folders, disk space, PostgreSQL, models and the GPU; where images or SLURM are used, at
+    the runtime, the images and their digests, and at what SLURM says to an order. Changes nothing, starts nothing.
+    With --gpu-node a short job is submitted, which looks at a node and transcribes a clip whose words are known, in the
+    image and on the GPU of a real order. Exit code 78 says that something is wanting; advice alone is no failure.
     """
-    from db.errors import NeedsConfiguration
-    from hpc.doctor import Machine, Verdict, attempt, examine
+    from hpc.cli import doctor_here, doctor_node
 
-    settings = app.settings
-    machine = Machine(
-        home=settings.home,
-        results=settings.results_folder,
-        embedded=settings.ledger.conninfo is None,
-        speech=settings.engine.name == "whisperx",
-        device=settings.engine.device,
-    )
-    findings = [
-        *examine(machine),
-        attempt("ledger", lambda: _ledger(settings), wanted="reachable, with a schema we speak"),
-        attempt("model and aligner", lambda: _models(settings), wanted="on this machine, as locked"),
-    ]
+    if gpu_node + on_node + (report is not None) > 1:
+        raise click.UsageError("--gpu-node and --report exclude each other.")
+    if on_node:
+        show(app, doctor_node.look(app, target))
+    elif report is not None:
+        show(app, doctor_node.report(app, report))
+    elif gpu_node:
+        show(app, doctor_node.send(app, minutes=minutes, wait=wait))
+    else:
+        show(app, list(doctor_here.look(app, read_images=read_images)))
+
+
+def show(app: App, findings: Sequence[Finding]) -> None:
+    """The table; NeedsConfiguration names what is wanting."""
+    from db.errors import NeedsConfiguration
+    from hpc.doctor.finding import Verdict
+
     app.display.table([_row(finding) for finding in findings], [Column(key) for key in _row(findings[0])])
     if wanting := [finding.what for finding in findings if finding.verdict is Verdict.WANTING]:
         raise NeedsConfiguration(f"Something is wanting: {', '.join(wanting)}.")
 
 
-def _row(finding: Finding) -> dict[str, str]:
+def _row(finding: Finding) -> Mapping[str, str]:
     return {
         "what": finding.what,
         "verdict": finding.verdict.value,
@@ -51,28 +73,3 @@ def _row(finding: Finding) -> dict[str, str]:
         "wanted": finding.wanted,
         "mend": finding.mend,
     }
-
-
-def _ledger(settings: Settings) -> str:
-    from db import migrate
-    from db.connect import connect
-    from db.places import refuse_network
-    from hpc import wiring
-
-    dsn = settings.ledger.conninfo
-    if dsn is None:
-        server = wiring.embedded(settings)
-        refuse_network(server.root)
-        if not server.running():
-            return "our own server, started when it is needed"
-        dsn = server.start()
-    with connect(dsn, application="dayscribe-doctor", require_tls=settings.ledger.require_tls) as connection:
-        version = migrate.check(connection)
-        return f"PostgreSQL {connection.info.parameter_status('server_version')}, schema {version}"
-
-
-def _models(settings: Settings) -> str:
-    from hpc import wiring
-
-    _, found = wiring.engine_options(settings)
-    return ", ".join(model.name for model in found) or "none needed"

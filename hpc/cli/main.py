@@ -37,6 +37,7 @@ COMMANDS = {
     "db": "db",
     "models": "models",
     "doctor": "doctor",
+    "canary": "canary",
     "config": "config",
     "completion": "completion",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -13,12 +14,17 @@ from typing import Any
 
 from db.errors import BadData, DayscribeError, LedgerAway, NeedsConfiguration, TryAgain
 from db.states import TaskEnd
+from hpc import images
 from hpc.cli.options import App
 from hpc.cli.stopping import stop_on_signal
 from hpc.errors import BadSetting, Interrupted, MachineUnfit
 from hpc.job_folder import JobFolder, Order, Record, Superseded
 from hpc.stages.record import Recorder
 
+# A file system that is full, read-only, closed to us or gone: another node may do better.
+_NOT_THE_DATAS = frozenset(
+    {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN}
+)
 CLAIM_SHARE = 2.0  # no new shard in the last stretch before the stop: so many times as long as that is
 
 
@@ -57,6 +63,7 @@ def work_in_job(app: App, path: Path) -> None:
     folder, task = JobFolder(path), Task.here()
     with recorded(folder, task) as facts:
         order = folder.order()
+        images.refuse_leaks()
         if order.kind == "process":
             _process(app, folder, order, task, facts)
         elif order.kind == "ingest":
@@ -83,6 +90,13 @@ def recorded(folder: JobFolder, task: Task) -> Iterator[Facts]:
     except DayscribeError as error:
         end(_kind(error), error.exit_code, str(error))
         raise
+    except OSError as error:
+        if error.errno not in _NOT_THE_DATAS:
+            end(TaskEnd.CRASH, 1, f"{type(error).__name__}: {error}")
+            raise
+        said = f"{error.filename or 'a file'} cannot be used on {task.node}: {error.strerror}"
+        end(TaskEnd.INFRASTRUCTURE, MachineUnfit.exit_code, said)
+        raise MachineUnfit(said) from error
     except BaseException as error:
         end(TaskEnd.CRASH, 1, f"{type(error).__name__}: {error}")
         raise

@@ -127,7 +127,8 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
         if not ingest_day(world, report, job.site, job.date):
             return False
         apply_failures(world, job)
-        release_plan(world, job, "the job ended before this shard was done", ran=bool(records))
+        ran = any(record.ended_as != TaskEnd.INFRASTRUCTURE for record in records)  # else it was no attempt at them
+        release_plan(world, job, "the job ended before this shard was done", ran=ran)
     now = next(iter(world.session(jobs.live, job.id)), None)  # another tick may have withdrawn it before we looked
     if now is None:
         return True  # or closed it

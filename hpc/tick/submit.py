@@ -158,8 +158,8 @@ class Orders:
         token = jobs.new_token()
         made = self._world.session(
             jobs.intend, token=token, kind=kind, owner=self._world.user, tasks=wanted.tasks,
-            settings=self._settings(wanted), code=self._world.code().digest,
-            mode="ledger" if self._world.rules.ledger_on_nodes or day is None else "plan",
+            settings=self._settings(kind, wanted), code=self._world.code().digest,
+            mode="plan" if self._world.plans and day is not None else "ledger",
             day_id=None if day is None else day.id,
         )  # fmt: skip
         if made is None:
@@ -180,7 +180,7 @@ class Orders:
         """Ask the scheduler; for a limit, ask for half as many tasks until it is one."""
         tasks, planned = wanted.tasks, None
         while True:
-            if not self._world.session(jobs.asking, job, tasks=tasks, settings=self._settings(wanted)):
+            if not self._world.session(jobs.asking, job, tasks=tasks, settings=self._settings(job.kind, wanted)):
                 return  # another tick asks
             if planned is None and (planned := self._plan(job)) is None:
                 self._world.session(jobs.close, job, JobState.REPLACED, "nothing of its day was left to do")
@@ -226,7 +226,11 @@ class Orders:
         order = Order(
             job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day, planned
         )
-        variables = {**self._world.variables, "DAYSCRIBE_CODE": str(code.folder), "DAYSCRIBE_JOB": str(folder.path)}
+        variables = {
+            **self._world.variables(order),
+            "DAYSCRIBE_CODE": str(code.folder),
+            "DAYSCRIBE_JOB": str(folder.path),
+        }
         if gpu and variables.get("DAYSCRIBE_ENGINE__DEVICE", "auto") == "auto":
             variables["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
         folder.make(order, variables)
@@ -246,13 +250,9 @@ class Orders:
                 self._report.done("left out", ", ".join(self._exclude), "tasks failed there for the node's own reasons")
         return self._exclude
 
-    def _settings(self, wanted: Size) -> Mapping[str, Any]:
-        return {
-            **_moving(self._world.wanted),
-            "gres": self._world.wanted.gres,
-            "minutes": wanted.minutes,
-            "why": wanted.why,
-        }
+    def _settings(self, kind: str, wanted: Size) -> Mapping[str, Any]:
+        said = {"gres": self._world.wanted.gres, "minutes": wanted.minutes, "why": wanted.why}
+        return _moving(self._world.wanted) | said | {"image": self._world.image(kind)}
 
     def _set_aside(self, day: Waiting) -> bool:
         """A day whose jobs end again and again with nothing done is given up until a person looks."""

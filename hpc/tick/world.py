@@ -10,6 +10,7 @@ from typing import Any
 
 from db.jobs import Job
 from db.session import Session
+from hpc.job_folder import Order
 from hpc.ports import Launcher
 from hpc.sections import ScheduleSettings, SlurmSettings
 
@@ -39,7 +40,9 @@ class World:
     scripts: Path  # the folder of the job scripts
     rules: ScheduleSettings
     wanted: SlurmSettings
-    variables: Mapping[str, str]  # the settings of jobs
+    variables: Callable[[Order], Mapping[str, str]]  # the settings of a job
+    image: Callable[[str], str | None]  # digest of the image in which jobs of a kind run, if they run in one
+    plans: bool  # the jobs of days reach no ledger: they work from a file
     code: Callable[[], Code]
     ingest: Callable[[Path], None]  # records one part
     register: Callable[[str, date], int]  # lists a day of a site; how many shards are new

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TREES = ("db", "hpc", "docs", "tests")
+TREES = ("db", "hpc", "docs", "slurm", "tests")
 AT_ONCE = 2
 FAILED = 1  # pytest: tests ran, and some failed
 LEDGER = "tests/integration/ledger"
@@ -54,6 +54,8 @@ SETTLE_WITHOUT_EPOCH = (
     ),
 )
 FOLLOW, ORDERS, RECORDS = (f"tests/integration/tick/test_tick_{name}.py" for name in ("follow", "orders", "ledger"))
+SCRIPT, IMAGES = "tests/unit/test_job_containers.py", "tests/integration/test_orders_in_images.py"
+NO_ATTEMPT = "test_a_start_that_never_came_to_our_program_is_no_attempt_at_a_shard"
 MUTANTS: dict[str, Mutant] = {
     "silence of the scheduler is an empty queue": Mutant(
         (
@@ -249,6 +251,36 @@ MUTANTS: dict[str, Mutant] = {
     "late results of a damaged archive are taken": Mutant(
         (("db/parts.py", ' and part.epoch > shard["discarded_epoch"]:', ":"),),
         (f"{PARTS}::test_what_was_read_of_a_damaged_archive_stays_thrown_away",),
+    ),
+    "a job in an image is told the way to the ledger": Mutant(
+        (("hpc/wiring.py", 'if order.mode == "plan" or not ', "if not "),),
+        (f"{IMAGES}::test_a_job_that_transcribes_works_by_a_plan_and_is_told_no_way_to_the_ledger",),
+    ),
+    "a task in an image is given the ledger's variables": Mutant(
+        (("slurm/container.sh", "[[ $kind == utils ]] || continue", ":"),),
+        (f"{SCRIPT}::test_the_gpu_image_is_handed_no_secret",),
+    ),
+    "an image is not closed": Mutant(
+        (("slurm/container.sh", "--containall --cleanenv --no-home", "--cleanenv"),),
+        (f"{SCRIPT}::test_a_task_runs_closed_off_and_sees_only_what_is_named",),
+    ),
+    "an image's digest is not looked at": Mutant(
+        (("slurm/container.sh", '[[ $found == "$wanted" ]] ||', "true ||"),),
+        (f"{SCRIPT}::test_another_image_under_the_name_is_no_image",),
+    ),
+    "what leaks in is not asked": Mutant(
+        (("hpc/images.py", "if image is not None and (found :=", "if image is None and (found :="),),
+        ("tests/unit/test_images.py::test_a_leak_is_the_machines_fault_and_its_value_is_not_said",),
+    ),
+    "a start that failed for the image is an attempt": Mutant(
+        (
+            (
+                "hpc/tick/follow.py",
+                "any(record.ended_as != TaskEnd.INFRASTRUCTURE for record in records)",
+                "bool(records)",
+            ),
+        ),
+        (f"{RECORDS}::{NO_ATTEMPT}",),
     ),
     "a held day may be moved": Mutant(
         (("db/states.py", " if target in targets and state is not DayState.HELD)", " if target in targets)"),),

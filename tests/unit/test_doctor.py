@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from db.errors import LedgerAway
-from hpc import doctor
-from hpc.doctor import Cuda, Verdict
+from hpc.doctor import machine as doctor
+from hpc.doctor.finding import Verdict, attempt
+from hpc.doctor.machine import Cuda
 
 
 def test_a_python_that_is_too_old_or_too_new_is_wanting() -> None:
@@ -31,7 +32,7 @@ def test_a_stranger_named_like_one_of_our_packages_is_noticed(tmp_path: Path) ->
     finding = doctor.our_names(tmp_path)
 
     assert finding.verdict is Verdict.WANTING
-    assert f"hpc is {Path(doctor.__file__).parent}" in finding.found
+    assert f"hpc is {Path(doctor.__file__).parents[1]}" in finding.found
 
 
 @pytest.mark.parametrize(
@@ -116,8 +117,8 @@ def test_an_attempt_that_fails_is_wanting_with_the_sentence_of_its_error() -> No
     def away() -> str:
         raise LedgerAway("The ledger is away.")
 
-    assert doctor.attempt("ledger", lambda: "here").verdict is Verdict.OK
-    assert doctor.attempt("ledger", away).mend == "The ledger is away."
+    assert attempt("ledger", lambda: "here").verdict is Verdict.OK
+    assert attempt("ledger", away).mend == "The ledger is away."
 
 
 def test_everything_wanting_or_worth_advice_says_how_to_mend_it(tmp_path: Path) -> None:

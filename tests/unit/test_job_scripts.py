@@ -281,6 +281,16 @@ def test_the_master_submits_itself_again_before_it_ticks(clone: Clone) -> None:
     assert done.stdout == "next tick: job 10, in 120 seconds\n"
 
 
+def test_the_next_master_goes_on_writing_where_this_one_does(clone: Clone, tmp_path: Path) -> None:
+    """The clone may be somebody else's: a job whose log cannot be made ends without a word."""
+    log = tmp_path / "100%.log"
+    call = f'exec >"{log}"; exec bash {clone.root}/slurm/{MASTER}'
+    done = clone.start("-c", call, SLURM_SUBMIT_DIR=str(clone.root), **AS_MASTER)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f" --output={tmp_path}/100%%.log " in clone.told[0]
+
+
 def test_the_next_master_gets_the_same_site_and_pause(clone: Clone) -> None:
     (clone.root / "slurm/sites").mkdir()
     site = clone.root / "slurm/sites/lab.env"

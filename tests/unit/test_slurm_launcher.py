@@ -244,3 +244,19 @@ def test_whatever_somebody_calls_a_job_of_his_own_the_look_is_one(
 
     assert found is not None
     assert [one.job for one in found] == ["12"]
+
+
+def test_an_order_can_be_tried_in_its_very_words(launcher: SlurmLauncher, commands: Commands) -> None:
+    commands.answers["sbatch"] = Answer(0, "", "sbatch: Job 4 to start at noon on nodes gpu1 in partition gpu\n")
+
+    assert launcher.would_take(SPEC) == "Job 4 to start at noon on nodes gpu1 in partition gpu"
+    [tried] = commands.asked
+    wanted = words.sbatch(SPEC, SlurmSettings(command_seconds=7), warn_seconds=120.0)
+    assert tried == ["sbatch", "--test-only", *wanted[1:]]
+
+
+def test_a_trial_that_is_refused_says_slurms_sentence(launcher: SlurmLauncher, commands: Commands) -> None:
+    commands.answers["sbatch"] = Answer(1, "", "allocation failure: Invalid partition name specified\n")
+
+    with pytest.raises(SubmitRefused, match=r"^Invalid partition name specified$"):
+        launcher.would_take(SPEC)

@@ -19,6 +19,10 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _LIMIT = re.compile(r"limit|MaxSubmit|MaxJobs|too many jobs|job array specification|MaxArraySize", re.IGNORECASE)
+_PREFIXES = (
+    "sbatch: error: ", "sbatch: ", "allocation failure: ", "squeue: error: ", "sacct: error: ", "scancel: error: ",
+    "squeue: ", "slurm_",
+)  # fmt: skip
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 
 
@@ -43,18 +47,23 @@ class SlurmLauncher:
         """The command that `submit` runs, as a person would type it, and the script behind it."""
         return f"{shlex.join(self._words(spec))}\n\n{spec.script.read_text(encoding='utf-8')}"
 
+    def would_take(self, spec: JobSpec) -> str:
+        """What SLURM says to the words of `submit` when it is only asked (sbatch --test-only): where it would run."""
+        program, *rest = self._words(spec)
+        answer = self._ask([program, "--test-only", *rest])
+        if answer.code != 0:
+            raise _no(answer)
+        return _sentence(answer)
+
     def submit(self, spec: JobSpec) -> str:
         """The scheduler's id of the job. SubmitRefused: it is not taken. NoAnswer: nobody knows."""
         answer = self._ask(self._words(spec))
-        if answer.code == 0:
-            job = answer.out.strip().partition(";")[0]  # ";cluster" follows in a federation
-            if job.isdigit():
-                return job
-            raise NoAnswer("sbatch ended well and printed no job id; the next looks will tell whether it has the job")
-        said = _sentence(answer)
-        if answer.code is None or _NO_ANSWER.search(answer.err):
-            raise NoAnswer(f"sbatch did not get through ({said}); the next looks will tell whether the job is there")
-        raise SubmitRefused(said, limit=bool(_LIMIT.search(answer.err)))
+        if answer.code != 0:
+            raise _no(answer)
+        job = answer.out.strip().partition(";")[0]  # ";cluster" follows in a federation
+        if job.isdigit():
+            return job
+        raise NoAnswer("sbatch ended well and printed no job id; the next looks will tell whether it has the job")
 
     def cancel(self, job: str, *, only_pending: bool) -> None:
         """Take the job back, or what of it still waits; NoAnswer when that is not known to have worked."""
@@ -91,6 +100,14 @@ class SlurmLauncher:
             return None, str(error)
 
 
+def _no(answer: Answer) -> NoAnswer | SubmitRefused:
+    """Why sbatch did not take a job."""
+    said = _sentence(answer)
+    if answer.code is None or _NO_ANSWER.search(answer.err):
+        return NoAnswer(f"sbatch did not get through ({said}); the next looks will tell whether the job is there")
+    return SubmitRefused(said, limit=bool(_LIMIT.search(answer.err)))
+
+
 def _lines(text: str) -> list[str]:
     """At line feeds alone: somebody's job may be named with what Unicode, too, calls the end of a line."""
     return text.removesuffix("\n").split("\n") if text else []
@@ -102,6 +119,6 @@ def _sentence(answer: Answer) -> str:
         return "no answer in time"
     lines = [line.strip() for line in answer.err.splitlines() if line.strip()]
     text = lines[-1] if lines else f"exit code {answer.code}"
-    for prefix in ("sbatch: error: ", "squeue: error: ", "sacct: error: ", "scancel: error: ", "slurm_"):
+    for prefix in _PREFIXES:
         text = text.removeprefix(prefix)
     return text[:300]

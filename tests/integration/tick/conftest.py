@@ -168,7 +168,8 @@ class Lab:
 
         return World(
             session=used, launcher=self.cluster, user=user, home=self.folder / "home", results=self.folder / "results",
-            scripts=Path("slurm"), rules=ScheduleSettings(**rules), wanted=SlurmSettings(**wanted), variables={},
+            scripts=Path("slurm"), rules=ScheduleSettings(**rules), wanted=SlurmSettings(**wanted),
+            variables=lambda _: {}, image=lambda _: None, plans=not ScheduleSettings(**rules).ledger_on_nodes,
             code=lambda: self.code, ingest=take, register=self.register, discover=lambda: 0, clock=clock,
         )  # fmt: skip
 

@@ -179,6 +179,16 @@ def test_what_a_job_that_ran_left_over_goes_back_and_that_was_an_attempt(lab: An
     assert lab.shards(day)[1] == ("leased", 2)
 
 
+def test_a_start_that_never_came_to_our_program_is_no_attempt_at_a_shard(lab: Any, planned: Any) -> None:
+    """The image was another one, or a bind was missing: its job script says so in the record of the task."""
+    lab.day(2)
+    order, _ = planned()
+    lab.cluster.only.become("FAILED")
+    lab.ended(order, "infrastructure", 0, 1, reason="the image is not the one that was ordered")
+    lab.tick()
+    assert lab.rows("SELECT state::text, attempts FROM shards") == [("ready", 0)] * 2
+
+
 def test_a_job_that_never_ran_was_no_attempt_at_its_shards(lab: Any, planned: Any) -> None:
     """Withdrawn while it waited, again and again: a shard that nobody read has not failed."""
     day = lab.day(2, max_attempts=2)

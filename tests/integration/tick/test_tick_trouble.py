@@ -120,10 +120,24 @@ def test_a_task_that_says_so_itself_counts_against_its_node(lab: Any) -> None:
     lab.tick()
     lab.cluster.only.become("FAILED", node="n7")
     lab.ended(lab.order(), "infrastructure", 0, 1, node="n7", reason="no GPU")
+    lab.ended(lab.order(), "try_again", 2, node="n8")
     lab.tick()
     lab.later(61)
     lab.tick()
     assert lab.cluster.last.spec.exclude == ("n7",)
+
+
+def test_where_every_node_fails_the_nodes_are_not_to_blame_and_none_is_left_out(lab: Any, did: Any) -> None:
+    """A bind that is not there, an image that was replaced: left out one by one, no node would be left to say so."""
+    lab.day()
+    lab.tick()
+    lab.cluster.only.become("NODE_FAIL", 0, 1, node="n7")
+    lab.cluster.only.become("NODE_FAIL", 2, 3, node="n8")
+    lab.tick()
+    lab.later(61)
+    report = lab.tick()
+    assert lab.cluster.last.spec.exclude == ()
+    assert did(report, "left out") == []
 
 
 def test_a_nodes_failure_grows_old_while_other_tasks_of_the_job_go_on(lab: Any) -> None:
@@ -131,6 +145,7 @@ def test_a_nodes_failure_grows_old_while_other_tasks_of_the_job_go_on(lab: Any) 
     lab.tick()
     lab.cluster.only.become("RUNNING")
     lab.cluster.only.become("NODE_FAIL", 0, 1, node="bad")
+    lab.cluster.only.become("FAILED", 2, node="n1")
     lab.tick()
     lab.later(7 * 3600)
     lab.tick()

@@ -23,7 +23,8 @@ from db.connect import connect
 from db.migrate import initialise
 from db.roles import Roles
 
-DAY = "2025-01-01"
+ROOT = Path(__file__).parents[3]
+DAY, ANOTHER = "2025-01-01", "2025-02-01"
 PASSWORD = "cAnArY-b1d4-of-the-ledger"
 LOGIN = "dayscribe_scheduler"
 
@@ -34,6 +35,7 @@ class Far:
 
     admin: str
     variables: dict[str, str]
+    certificate: Path
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def far() -> Iterator[Far]:
             with connect(admin) as connection:
                 initialise(connection, Roles.prefixed("dayscribe"))
                 connection.execute(f"ALTER ROLE {LOGIN} PASSWORD '{PASSWORD}'")
-            yield Far(admin, _service(folder, port, certificate))
+            yield Far(admin, _service(folder, port, certificate), certificate)
         finally:
             run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,3 +123,59 @@ def test_jobs_reach_a_ledger_over_tls_by_a_service_and_the_password_is_nowhere_e
             os.kill(pid, signal.SIGCONT)
         site.until_days("completed")
         cluster.until(lambda: site.tick() and site.jobs()[0]["state"] == "succeeded", "the job is closed")
+
+
+ANYBODY = pwd.getpwnam("games")  # Debian has this user; nobody logs in as it
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_needs_nothing_of_ours_but_images_a_clone_and_a_login(
+    cluster: Any, site_on: Callable[..., AbstractContextManager[Any]], far: Far, images: Any
+) -> None:
+    """No Python of the host is used. The password is in the master's image alone, and never in the tasks'."""
+    with site_on(cluster, LEDGER__DSN="service=lab", SLURM__FIRST_TASKS="1") as site:
+        site.dsn = far.admin
+        site.variables |= far.variables
+        site.add(ANOTHER, archives=2)
+        clone = at_home(site, far, images)
+        words = ["sbatch", f"--output={site.home}/master.log", "slurm/0_master_scheduler.sh", str(site.file), "3"]
+        me = ["setpriv", f"--reuid={ANYBODY.pw_uid}", f"--regid={ANYBODY.pw_gid}", "--clear-groups"]
+        done = subprocess.run(
+            [*me, "env", f"--chdir={clone}", f"HOME={site.home}", *words], env=cluster.environment | far.variables,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        try:
+            cluster.until(lambda: site.days()[ANOTHER] == "completed", "the day is done", seconds=150)
+            cluster.until(lambda: site.jobs()[-1]["state"] == "succeeded", "the job is closed")
+        finally:
+            cluster.run("scancel", f"--user={ANYBODY.pw_name}", check=False)
+        job = site.jobs()[-1]
+        assert (job["owner"], str(job["date"])) == (ANYBODY.pw_name, ANOTHER)
+        assert {path.owner() for path in site.home.glob("results/*/*/parts/*")} == {ANYBODY.pw_name}
+        kept = [path for path in site.home.rglob("*") if path.is_file()]
+        assert [path for path in kept if PASSWORD.encode() in path.read_bytes()] == []
+        given = (site.home / "jobs" / str(job["id"]) / "job.env").read_text()
+        assert "PGPASSFILE" not in given
+        assert "DSN" not in given
+
+
+def at_home(site: Any, far: Far, images: Any) -> Path:
+    """What is this user's own, and a clone and audio that everybody may read; where the clone is."""
+    clone = site.folder / "clone"
+    for name in ("slurm", "db", "hpc", "monitor"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    site.write(
+        **images.settings
+        | {
+            "CONTAINERS__BINDS": " ".join(
+                [images.settings["CONTAINERS__BINDS"], str(far.certificate), f"{site.folder}/audio"]
+            )
+        }
+    )
+    site.folder.chmod(0o755)
+    shutil.rmtree(site.home, ignore_errors=True)
+    site.home.mkdir(mode=0o700)
+    for own in (site.home, *far.variables.values()):
+        os.chown(own, ANYBODY.pw_uid, ANYBODY.pw_gid)
+    return clone

@@ -1,4 +1,4 @@
-"""What this machine has and lacks: each finding says what is there, what is wanted, and how to mend it."""
+"""Python, packages, folders, passwords and the GPU: what every machine needs that runs dayscribe."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import importlib.util
 import os
 import site
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
-from db.errors import DayscribeError
+from hpc.doctor.finding import Finding, Verdict, attempt, good_or_wanting, nearest
 
 PYTHONS = ((3, 11), (3, 13))
 ROOM = 2 * 1024**3  # bytes: the ledger of a demo, and parts of some days
@@ -22,25 +21,6 @@ PACKAGES = ("av", "click", "flask", "gunicorn", "numpy", "psycopg", "pyarrow", "
 SPEECH_PACKAGES = ("whisperx", "torch", "faster_whisper", "ctranslate2", "transformers", "nltk")
 CUDA_WANTED = (12, 8)  # what CTranslate2 is built with; an older driver cannot compile its kernels for newer GPUs
 HOPPER = 9  # compute capability from which CTranslate2's wheels bring no machine code
-
-
-class Verdict(StrEnum):
-    """How bad a finding is; only `wanting` keeps dayscribe from working."""
-
-    OK = "ok"
-    ADVICE = "advice"
-    WANTING = "wanting"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    verdict: Verdict
-    found: str
-    wanted: str = ""
-    mend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +38,7 @@ def examine(machine: Machine) -> Iterator[Finding]:
     """Look at everything that needs no ledger and no model; changes nothing."""
     yield python(sys.version_info[:2])
     yield packages((*PACKAGES, *SPEECH_PACKAGES) if machine.speech else PACKAGES)
-    yield our_names(Path(__file__).parent.parent)
+    yield our_names(Path(__file__).parents[2])
     yield import_paths(os.environ, user_site=bool(site.ENABLE_USER_SITE))
     yield permissions_of_new_files()
     yield passwords(os.environ, Path.home())
@@ -70,16 +50,8 @@ def examine(machine: Machine) -> Iterator[Finding]:
     if machine.embedded:
         yield attempt("PostgreSQL programs", _server_programs, wanted="version 15 or newer, and home on a local disk")
     if machine.speech:
-        yield graphics(machine.device, _cuda())
+        yield graphics(machine.device, cuda())
     yield synthesiser()
-
-
-def attempt(what: str, look: Callable[[], str], *, wanted: str = "") -> Finding:
-    """What `look` says, or the sentence with which it failed."""
-    try:
-        return Finding(what, Verdict.OK, look(), wanted)
-    except DayscribeError as error:
-        return Finding(what, Verdict.WANTING, type(error).__name__, wanted, str(error))
 
 
 def python(version: tuple[int, int]) -> Finding:
@@ -87,14 +59,14 @@ def python(version: tuple[int, int]) -> Finding:
     wanted = f"{lowest[0]}.{lowest[1]} to {highest[0]}.{highest[1]}"
     good = lowest <= version <= highest
     mend = "" if good else "Run `make` with another python3, or install one of these."
-    return Finding("Python", _verdict(good), f"{version[0]}.{version[1]}", wanted, mend)
+    return Finding("Python", good_or_wanting(good), f"{version[0]}.{version[1]}", wanted, mend)
 
 
 def packages(names: tuple[str, ...]) -> Finding:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     found = f"{len(names) - len(missing)} of {len(names)}" + (f"; missing: {', '.join(missing)}" if missing else "")
     mend = "Run `make` in the clone; it installs what requirements/ locks." if missing else ""
-    return Finding("packages", _verdict(not missing), found, "all", mend)
+    return Finding("packages", good_or_wanting(not missing), found, "all", mend)
 
 
 def our_names(root: Path) -> Finding:
@@ -107,7 +79,7 @@ def our_names(root: Path) -> Finding:
             strangers[name] = " and ".join(sorted(places)) or "nowhere"
     found = ", ".join(f"{name} is {place}" for name, place in strangers.items()) or str(root)
     mend = "Unset PYTHONPATH and call the `dayscribe` of the virtual environment." if strangers else ""
-    return Finding("db, hpc, monitor", _verdict(not strangers), found, "ours", mend)
+    return Finding("db, hpc, monitor", good_or_wanting(not strangers), found, "ours", mend)
 
 
 def import_paths(environment: Mapping[str, str], *, user_site: bool) -> Finding:
@@ -139,21 +111,21 @@ def passwords(environment: Mapping[str, str], person: Path) -> Finding:
 
 
 def folder(what: str, path: Path) -> Finding:
-    nearest = _nearest(path)
-    good = os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir()
-    found = f"{path}{'' if nearest == path else ' (to be made)'}"
-    mend = "" if good else f"{nearest} cannot be written: choose another folder (`dayscribe config show`)."
-    return Finding(what, _verdict(good), found, "a folder we can write", mend)
+    there = nearest(path)
+    good = os.access(there, os.W_OK | os.X_OK) and there.is_dir()
+    found = f"{path}{'' if there == path else ' (to be made)'}"
+    mend = "" if good else f"{there} cannot be written: choose another folder (`dayscribe config show`)."
+    return Finding(what, good_or_wanting(good), found, "a folder we can write", mend)
 
 
 def room(what: str, path: Path) -> Finding:
-    disk = os.statvfs(_nearest(path))
+    disk = os.statvfs(nearest(path))
     free, files = disk.f_bavail * disk.f_frsize, disk.f_favail
     endless = disk.f_files == 0  # btrfs, some network file systems: no fixed number
     good = free >= ROOM and (endless or files >= FILES)
     found = f"{free / 1024**3:.1f} GiB, {'any number of' if endless else f'{files:,}'} files"
     mend = "" if good else "Make room, or choose another folder (`dayscribe config show`)."
-    return Finding(what, _verdict(good), found, f"{ROOM / 1024**3:.0f} GiB, {FILES:,} files", mend)
+    return Finding(what, good_or_wanting(good), found, f"{ROOM / 1024**3:.0f} GiB, {FILES:,} files", mend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +154,7 @@ def graphics(device: str, cuda: Cuda | None) -> Finding:
     least = CUDA_WANTED if newest >= HOPPER else (CUDA_WANTED[0], 0)
     good = cuda.version >= least
     mend = "" if good else "The driver is too old for the speech packages: ask the administrators for a newer one."
-    return Finding("GPU", _verdict(good), found, f"{wanted}; driver for CUDA {least[0]}.{least[1]}", mend)
+    return Finding("GPU", good_or_wanting(good), found, f"{wanted}; driver for CUDA {least[0]}.{least[1]}", mend)
 
 
 def synthesiser() -> Finding:
@@ -201,7 +173,7 @@ def _server_programs() -> str:
     return f"{programs.version} in {programs.folder}"
 
 
-def _cuda() -> Cuda | None:
+def cuda() -> Cuda | None:
     """Asked of the driver itself: importing torch for this would take half a minute."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -220,14 +192,3 @@ def _cuda() -> Cuda | None:
         driver.cuDeviceGetAttribute(ctypes.byref(capability), 75, device)  # COMPUTE_CAPABILITY_MAJOR
         devices.append((name.value.decode(errors="replace"), capability.value))
     return Cuda(version, tuple(devices))
-
-
-def _nearest(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
-
-
-def _verdict(good: bool) -> Verdict:
-    return Verdict.OK if good else Verdict.WANTING

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The demonstration on a cluster: a throw-away Slurm with make-believe GPUs, images from our own recipes, the day through the
+# job scripts inside them, watched by squeue and the API; then everything is taken down. What it made stays in BASE.
+# usage: demo_slurm.sh BASE [IMAGES]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p "${1:?usage: demo_slurm.sh BASE [IMAGES]}"
+base=$(realpath "$1") images=${2:-$PWD/.images}
+readonly base images
+dayscribe=$PWD/.venv/bin/dayscribe
+export DAYSCRIBE_HOME=$base/home
+began=$SECONDS
+
+say() { printf '\n\e[1m%s\e[0m\n' "$*"; }
+show() { # a command, and what it prints
+    printf '$ %s\n' "$*"
+    "$@"
+}
+
+api='' follower=''
+take_down() {
+    local code=$?
+    trap - EXIT
+    say "taking it down"
+    [[ -z $follower ]] || kill "$follower" 2>/dev/null || true
+    [[ -z $api ]] || kill "$api" 2>/dev/null || true
+    scripts/cluster.sh down "$base/slurm" --purge || true
+    "$dayscribe" db stop >/dev/null || true
+    rm -rf "$base/scratch"
+    echo "no daemon of it is left; results, logs and orders lie in $base/home"
+    exit "$code"
+}
+trap take_down EXIT
+trap 'exit 130' INT TERM HUP
+
+say "1. images, from containers/*.def"
+scripts/images.sh "$images"
+PATH=$(scripts/apptainer.sh "$images/apptainer"):$PATH
+
+say "2. a PostgreSQL of one's own, and a Slurm with one node without and two nodes with two GPUs each"
+dsn=$("$dayscribe" --quiet db start --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["dsn"])')
+socket=${dsn#*host=} socket=${socket%% *}
+NODE_PREFIX=demo scripts/cluster.sh up "$base/slurm"
+# shellcheck source=/dev/null
+source "$base/slurm/env.sh"
+
+say "3. a day of speech, some of it broken on purpose"
+packages=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+models=$PWD/models/demo
+cat >"$base/site.env" <<SITE
+DAYSCRIBE_HOME=$base/home
+DAYSCRIBE_LEDGER__DSN="$dsn"
+DAYSCRIBE_ENGINE__MODEL=$models/asr.en
+DAYSCRIBE_ENGINE__ALIGNER=$models/aligner
+DAYSCRIBE_ENGINE__LANGUAGE=en
+DAYSCRIBE_ENGINE__CHUNK_SIZE=8
+# Slurm believes in these GPUs and the engine does not: without this word a task would refuse to work without one.
+DAYSCRIBE_ENGINE__DEVICE=cpu
+DAYSCRIBE_CONTAINERS__AUDIO=$images/audio_processing.sif
+DAYSCRIBE_CONTAINERS__UTILS=$images/pipeline_utils.sif
+DAYSCRIBE_CONTAINERS__RUNTIME=$(command -v apptainer || command -v singularity)
+DAYSCRIBE_CONTAINERS__BINDS="$packages:/opt/packages $socket"
+DAYSCRIBE_CONTAINERS__SCRATCH=$base/scratch
+DAYSCRIBE_SLURM__PARTITION=gpu
+DAYSCRIBE_SLURM__CPU_PARTITION=cpu
+DAYSCRIBE_SLURM__CPUS=1
+DAYSCRIBE_SLURM__MEMORY_GB=6
+DAYSCRIBE_SLURM__FIRST_TASKS=2
+DAYSCRIBE_WORKER__BATCH_RECORDINGS=16
+# So short that the day is listed by a job of its own, as days are that take long to list.
+DAYSCRIBE_SCHEDULE__LIST_SECONDS=0.001
+SITE
+location=$("$dayscribe" demo-day "$base/home/day" --json | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["location"])')
+"$dayscribe" --quiet days add 2025-01-31 --site demo --location "$location"
+
+say "4. the API, from pipeline_utils.sif, and the one command that starts everything"
+(
+    # shellcheck source=slurm/common.sh
+    source slurm/common.sh
+    read_settings "$base/site.env"
+    choose_program "$PWD" utils
+    run_on "${program[@]}" serve --port 0
+) >"$base/api.log" 2>&1 &
+api=$!
+show sbatch --output="$base/master.log" slurm/0_master_scheduler.sh "$base/site.env" 4
+
+say "5. squeue, and what the API says"
+.venv/bin/python scripts/demo_follow.py "$base/api.log" &
+follower=$!
+# The API ends before the day only if it cannot go on.
+wait -n "$follower" "$api" || { tail -v -n 20 "$base/api.log" "$base/master.log" && exit 1; }
+follower=''
+echo "the day took $((SECONDS - began)) seconds from nothing, images included"
+
+say "6. what was heard, against what was said"
+"$dayscribe" jobs list
+"$dayscribe" demo --no-serve

@@ -1,0 +1,280 @@
+"""slurm/container.sh, run by a real bash: what an image is shown and told; a runtime here writes down its words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SLURM = Path(__file__).resolve().parents[2] / "slurm"
+BASH = shutil.which("bash") or "/bin/bash"
+RUNTIME = r"""
+if [[ ${1:-} == --version ]]; then echo "${VERSION:-apptainer version 1.4.5}"; exit; fi
+printf '%s\0' "$@" >"$LOG/words"
+env -0 >"$LOG/environment"
+[[ -z ${FATAL:-} ]] || printf 'FATAL:   %s\n' "$FATAL" >&2
+exit "${CODE:-0}"
+"""
+
+
+@dataclass
+class Job:
+    """An order's folder, an image, and a script that runs it as SLURM does."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Path:
+        return self.folder / "images" / "audio.sif"
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "home" / "jobs" / "7"
+
+    def run(self, script: str = "2_process_audio_job.sh", **environment: str) -> subprocess.CompletedProcess[str]:
+        file = self.job / "job.env"
+        file.write_text("".join(f"{name}='{value}'\n" for name, value in self.settings.items()))
+        given = {
+            "PATH": f"{self.folder}/bin:/usr/bin:/bin", "HOME": str(self.folder / "person"), "LOG": str(self.folder),
+            "SLURM_SUBMIT_DIR": str(SLURM.parent), "TMPDIR": str(self.folder / "node"), "SLURM_JOB_ID": "12",
+            "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURMD_NODENAME": "gpu1",
+        } | self.environment | environment  # fmt: skip
+        log = self.job / "task-3.log"
+        with log.open("a") as out:
+            done = subprocess.run(
+                [BASH, SLURM / script, file], check=False, stdout=out, stderr=out, env=given, timeout=60
+            )
+        return subprocess.CompletedProcess(done.args, done.returncode, log.read_text(), "")
+
+    @property
+    def words(self) -> list[str]:
+        return (self.folder / "words").read_text().split("\0")[:-1]
+
+    @property
+    def binds(self) -> list[str]:
+        said = self.words
+        return [said[place + 1] for place, word in enumerate(said) if word == "--bind"]
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """What the runtime hands in, by either of its prefixes."""
+        lines = (self.folder / "environment").read_text().split("\0")[:-1]
+        pairs = dict(line.split("=", 1) for line in lines)
+        return {name.partition("ENV_")[2]: value for name, value in pairs.items() if "ENV_" in name and name[0] in "AS"}
+
+    @property
+    def record(self) -> dict[str, object]:
+        said: dict[str, object] = json.loads((self.job / "task-3.0.ended.json").read_text())
+        return said
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    for name in (
+        "bin",
+        "images",
+        "home/jobs/7",
+        "code/db",
+        "code/hpc",
+        "code/monitor",
+        "person",
+        "audio",
+        "models",
+        "node",
+    ):
+        (tmp_path / name).mkdir(parents=True)
+    made = Job(tmp_path)
+    runtime = tmp_path / "bin" / "apptainer"
+    runtime.write_text(f"#!{BASH}\n{RUNTIME}")
+    runtime.chmod(0o755)
+    made.image.write_bytes(b"an image")
+    made.settings = {
+        "DAYSCRIBE_HOME": str(tmp_path / "home"),
+        "DAYSCRIBE_MODELS": str(tmp_path / "models"),
+        "DAYSCRIBE_CONTAINERS__AUDIO": str(made.image),
+        "DAYSCRIBE_IMAGE_SHA256": hashlib.sha256(b"an image").hexdigest(),
+        "DAYSCRIBE_STAGED": str(tmp_path / "audio"),
+        "DAYSCRIBE_CODE": str(tmp_path / "code"),
+        "DAYSCRIBE_JOB": str(made.job),
+    }
+    return made
+
+
+def test_a_task_runs_closed_off_and_sees_only_what_is_named(job: Job) -> None:
+    done, here = job.run(), job.folder
+
+    assert done.returncode == 0, done.stdout
+    closed = {"--containall", "--cleanenv", "--no-home", "--nv"}
+    assert closed <= set(job.words)
+    assert job.words[-5:] == [str(job.image), "/opt/venv/bin/dayscribe", "work", "--job", str(job.job)]
+    assert set(job.binds) == {
+        f"{here}/node/dayscribe-0-cache:/cache:rw".replace("-0-", f"-{here.stat().st_uid}-"),
+        f"{here}/code/db:/opt/dayscribe/db:ro",
+        f"{here}/code/hpc:/opt/dayscribe/hpc:ro",
+        f"{here}/code/monitor:/opt/dayscribe/monitor:ro",
+        f"{job.job}:{job.job}:rw",
+        f"{here}/home/results:{here}/home/results:rw",
+        f"{here}/audio:{here}/audio:ro",
+        f"{here}/models:{here}/models:ro",
+    }
+
+
+def test_its_scratch_is_the_nodes_own_and_gone_afterwards(job: Job) -> None:
+    job.run()
+    scratch = job.words[job.words.index("--workdir") + 1]
+
+    assert Path(scratch).parent == job.folder / "node"
+    assert not Path(scratch).exists()
+    assert [path.name for path in (job.folder / "node").iterdir()] == [f"dayscribe-{job.folder.stat().st_uid}-cache"]
+
+
+def test_what_a_task_needs_of_its_job_goes_in_and_nothing_else(job: Job) -> None:
+    job.run(
+        CUDA_VISIBLE_DEVICES="1", SLURM_RESTART_COUNT="2", LD_PRELOAD="", PYTHONPATH="/x", SLURM_CONF="/etc/slurm.conf"
+    )
+
+    assert {
+        name: job.inside[name] for name in ("CUDA_VISIBLE_DEVICES", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+    } == {
+        "CUDA_VISIBLE_DEVICES": "1",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_RESTART_COUNT": "2",
+    }
+    assert job.inside["DAYSCRIBE_INSIDE"] == "audio"
+    assert not {"PYTHONPATH", "SLURM_CONF", "DAYSCRIBE_CODE", "HOME", "PATH"} & set(job.inside)
+
+
+def test_the_gpu_image_is_handed_no_secret(job: Job) -> None:
+    (job.folder / "person" / ".pgpass").write_text("*:*:*:*:canary-secret")
+    job.settings |= {"DAYSCRIBE_LEDGER__DSN": "service=lab", "PGSERVICE": "lab"}
+    job.run(PGPASSWORD="canary-secret", GLOBUS_TOKEN="canary-secret", DAYSCRIBE_API_TOKEN_FILE="/x")
+
+    assert not [name for name in job.inside if name.startswith(("PG", "GLOBUS")) or "DSN" in name or "TOKEN" in name]
+    assert not [bind for bind in job.binds if "person" in bind]
+    assert "canary-secret" not in "".join(job.words)
+
+
+def test_the_utils_image_is_handed_libpqs_files_and_the_ledger(job: Job) -> None:
+    passfile = job.folder / "person" / ".pgpass"
+    passfile.write_text("")
+    job.settings |= {"DAYSCRIBE_LEDGER__DSN": "service=lab", "DAYSCRIBE_CONTAINERS__UTILS": str(job.image)}
+    done = job.run("3_ingest_job.sh")
+
+    assert done.returncode == 0, done.stdout
+    assert "--nv" not in job.words
+    assert f"{passfile}:{passfile}:ro" in job.binds
+    assert f"{job.folder}/home:{job.folder}/home:rw" in job.binds
+    assert (job.inside["PGPASSFILE"], job.inside["DAYSCRIBE_LEDGER__DSN"]) == (str(passfile), "service=lab")
+
+
+def test_a_persons_own_settings_of_the_runtime_bind_nothing(job: Job) -> None:
+    job.run(APPTAINER_BIND="/etc", APPTAINERENV_PYTHONPATH="/x", SINGULARITYENV_SECRET="y", SINGULARITY_BINDPATH="/etc")
+    said = (job.folder / "environment").read_text()
+
+    assert "APPTAINER_BIND" not in said
+    assert not {"PYTHONPATH", "SECRET"} & set(job.inside)
+
+
+def test_singularity_has_other_names_for_what_is_handed_in(job: Job) -> None:
+    job.run(VERSION="singularity-ce version 4.1.0")
+
+    assert "SINGULARITYENV_DAYSCRIBE_INSIDE=audio" in (job.folder / "environment").read_text().split("\0")
+
+
+def test_a_sites_own_binds_are_to_read_only_unless_they_say_otherwise(job: Job) -> None:
+    job.settings["DAYSCRIBE_CONTAINERS__BINDS"] = "/a:/b:ro /c /d:/e /f:/g:rw"
+    job.run()
+
+    assert job.binds[-4:] == ["/a:/b:ro", "/c:/c:ro", "/d:/e:ro", "/f:/g:rw"]
+
+
+def test_another_image_under_the_name_is_no_image(job: Job) -> None:
+    job.image.write_bytes(b"another")
+    done = job.run()
+
+    assert done.returncode == 255
+    assert not (job.folder / "words").exists()
+    assert (job.record["ended_as"], job.record["exit_code"], job.record["node"]) == ("infrastructure", 255, "gpu1")
+    assert "not the one that was ordered" in str(job.record["reason"])
+
+
+def test_an_image_is_read_once_a_node_until_it_changes(job: Job) -> None:
+    sums = job.folder / "bin" / "sha256sum"
+    sums.write_text(f'#!{BASH}\necho read >>"$LOG/sums"\nexec {shutil.which("sha256sum")} "$@"\n')
+    sums.chmod(0o755)
+    assert [job.run().returncode for _ in range(3)] == [0, 0, 0]
+    assert (job.folder / "sums").read_text() == "read\n"
+
+    job.image.write_bytes(b"another image")
+    assert [job.run().returncode for _ in range(2)] == [255, 255]
+    assert (job.folder / "sums").read_text() == "read\nread\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"DAYSCRIBE_CONTAINERS__AUDIO": "/nowhere/audio.sif"}, "no image at /nowhere/audio.sif"),
+        ({"DAYSCRIBE_CONTAINERS__RUNTIME": "nosuchruntime"}, "no nosuchruntime on"),
+        ({"DAYSCRIBE_CODE": "/nowhere"}, "no code at /nowhere"),
+        ({"DAYSCRIBE_STAGED": "/a,b"}, "/a,b cannot be bound"),
+        ({"DAYSCRIBE_CONTAINERS__SCRATCH": "/proc/nowhere"}, "no scratch can be made in /proc/nowhere"),
+        ({"DAYSCRIBE_SLURM__MODULES": "apptainer/1.4"}, "there is no module command"),
+    ],
+)
+def test_what_a_node_lacks_is_said_in_the_tasks_record(job: Job, change: dict[str, str], reason: str) -> None:
+    job.settings |= change
+    done = job.run()
+
+    assert done.returncode == 255
+    assert job.record["ended_as"] == "infrastructure"
+    assert reason in str(job.record["reason"])
+    assert not (job.folder / "words").exists()
+
+
+def test_what_the_runtime_said_when_it_could_not_start_is_the_reason(job: Job) -> None:
+    done = job.run(CODE="255", FATAL='mount source "/scratch" does not exist \\ at all')
+
+    assert done.returncode == 255
+    assert (
+        job.record["reason"] == "the image could not be started on gpu1: mount source /scratch does not exist  at all"
+    )
+
+
+def test_the_programs_own_exit_code_and_record_stand(job: Job) -> None:
+    (job.job / "task-3.0.ended.json").write_text('{"ended_as": "done"}')
+
+    assert job.run(CODE="75").returncode == 75
+    assert job.run(CODE="255").returncode == 255
+    assert job.record == {"ended_as": "done"}
+
+
+def test_a_folder_is_an_image_without_a_digest(job: Job) -> None:
+    job.image.unlink()
+    job.image.mkdir()
+    del job.settings["DAYSCRIBE_IMAGE_SHA256"]
+
+    assert job.run().returncode == 0
+
+
+def test_without_an_ordered_digest_the_recorded_one_counts(job: Job) -> None:
+    digest = job.settings.pop("DAYSCRIBE_IMAGE_SHA256")
+    assert job.run().returncode == 78
+    (job.image.parent / "images.sha256").write_text(f"{'0' * 64}  other.sif\n{digest}  audio.sif\n")
+    assert job.run().returncode == 0
+    (job.image.parent / "images.sha256").write_text(f"{'0' * 64}  audio.sif\n")
+    assert job.run().returncode == 255
+
+
+def test_a_cache_of_somebody_else_is_not_used(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (job.folder / "node" / f"dayscribe-{job.folder.stat().st_uid}-cache").symlink_to(tmp_path / "elsewhere")
+
+    assert job.run().returncode == 255
+    assert "belongs to somebody else" in str(job.record["reason"])
