@@ -184,7 +184,9 @@ class ScheduleSettings(Section):
     )
     discover: bool = Field(default=False, description="Add the days that a site's source shows by itself.")
     ingest_seconds: Seconds = Field(default=3.0, description="How long a tick records parts before it orders a job.")
-    list_seconds: Seconds = Field(default=3.0, description="How long a tick lists days before it orders a job.")
+    list_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=3.0, description="How long a tick lists days before it orders a job; 0: jobs alone list them."
+    )
     grace_seconds: Seconds = Field(
         default=120.0, description="An order whose answer was lost is looked for this long before it is given again."
     )

@@ -62,7 +62,7 @@ def list_days(world: World, report: Report) -> bool:
     if added := world.discover():
         report.done("discovered", f"{added} days")
     for row in world.session(days.find, state=DayState.PENDING.value, limit=PAGE):
-        if world.clock() > deadline:
+        if world.clock() >= deadline:
             return False
         about = f"{row['site']} {row['date']}"
         try:

@@ -95,6 +95,14 @@ def test_a_listing_that_takes_long_becomes_one_job(lab: Any) -> None:
     assert not lab.cluster.only.spec.gpu
 
 
+def test_with_no_time_at_all_a_job_lists_every_day(lab: Any) -> None:
+    site = sites.put(lab.connection, "zurich", location="/audio")
+    days.add(lab.connection, site.id, [date(2025, 1, 1)])
+    lab.tick(list_seconds=0, clock=lambda: 0.0)
+    assert [order["kind"] for order in lab.orders()] == ["stage"]
+    assert lab.value("SELECT state::text FROM days") == "pending"
+
+
 # Jobs that reach no ledger.
 
 
