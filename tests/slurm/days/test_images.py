@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -254,6 +254,23 @@ def test_a_cancelled_job_leaves_no_process(site: Any, at_work: dict[str, Any]) -
         lambda: not site.processes() and not [pid for pid in family if Path(f"/proc/{pid}").exists()], "gone"
     )
     thaw(site)
+
+
+def test_a_process_that_outlives_our_program_dies_with_its_image(ordered: Any) -> None:
+    """It left its session, so nobody's signal reaches it; the image ends with the program that it was started for."""
+    seconds = str(100_000 + os.getpid())  # a sleep that can be told from everybody's
+    said = look_inside(ordered, "sh", "-c", f"setsid sleep {seconds} & ps -eo args 2>/dev/null || cat /proc/*/cmdline")
+    assert seconds in said
+    ordered.cluster.until(lambda: f"sleep\0{seconds}\0".encode() not in every_command(), "the stray is gone", 10)
+
+
+def every_command() -> bytes:
+    """The words of all processes of this machine."""
+    found = b""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found += path.read_bytes()
+    return found
 
 
 def children(pids: list[int]) -> list[int]:
