@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test check cluster-up cluster-down images docs format lock clean
+.PHONY: help demo install test check demo-slurm cluster-up cluster-down images docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
@@ -34,6 +34,9 @@ check: $(READY) ## Lint, type-check, and hold the house's contracts
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh') .ci/run
 	$(BIN)/shfmt -d -i 4 -ci $$(git ls-files '*.sh') .ci/run
 
+demo-slurm: $(SLURM) ## Show the demo's day on a Slurm to throw away, each job in its image
+	@scripts/demo_slurm.sh "$(CURDIR)/.demo-slurm" "$(IMAGES)"
+
 cluster-up: $(SLURM) ## Start a small Slurm of one's own on this machine, in .cluster/
 	@scripts/cluster.sh up "$(CLUSTER)"
 	@printf '%s\n' "type next:" "  . .cluster/env.sh" "  sinfo"
@@ -62,6 +65,7 @@ lock: $(READY) ## Write requirements/*.lock anew
 
 clean: ## Stop the demo's database and the cluster, and remove what make made
 	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo" db stop || true; fi
+	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo-slurm/home" db stop || true; fi
 	@scripts/cluster.sh down "$(CLUSTER)" --purge
 	rm -rf .demo .images .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 

@@ -7,7 +7,7 @@ export PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1
 unset PYTHONPATH PYTHONHOME
 
 at_the_end=() # folders to remove
-trap 'rm -rf -- "${at_the_end[@]}"' EXIT
+trap 'rm -rf -- "${at_the_end[@]}" || true' EXIT
 
 # shellcheck source=slurm/container.sh
 source "${BASH_SOURCE[0]%/*}/container.sh"

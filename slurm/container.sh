@@ -13,14 +13,14 @@ passed_on=(
 # in_image KIND IMAGE CODE: sets the array `program` to our program in this image. KIND is audio, which is given the GPU and
 # no secret, or utils, which is given what libpq needs.
 in_image() {
-    local kind=$1 image=$2 code=$3 runtime given
+    local kind=$1 image=$2 code=$3 runtime
     runtime=$(find_runtime)
     forget_the_users_own
     [[ -e $image ]] || unfit "no image at $image on $(hostname -s)"
     make_scratch
     verify_image "$image"
     program=("$runtime" --quiet exec --containall --cleanenv --no-home --home /tmp --pwd / --workdir "$scratch")
-    bind "$node_cache" /cache rw
+    bind "$node_cache/inside" /cache rw # beside what we know of images, which nothing inside may change
     bind_code "$code"
     if [[ $kind == audio ]]; then
         program+=(--nv)
@@ -31,8 +31,7 @@ in_image() {
     fi
     bind_the_sites_own
     pass_on "$kind" "$runtime"
-    given=/opt/venv/bin/dayscribe
-    program+=("$image" "$given")
+    program+=("$image" /opt/venv/bin/dayscribe)
 }
 
 find_runtime() {
@@ -60,11 +59,12 @@ make_scratch() {
     scratch=$below/dayscribe-$UID-job-${SLURM_JOB_ID:-$$}
     node_cache=$below/dayscribe-$UID-cache
     rm -rf "$scratch" || true
-    find "$below" -maxdepth 1 -name "dayscribe-$UID-job-*" -mtime +7 -exec rm -rf {} + 2>/dev/null || true
-    (umask 077 && mkdir -p "$below" "$scratch" "$node_cache") || unfit "no scratch can be made in $below on $(hostname -s)"
-    # In a folder that all may write, somebody else may have been there first.
-    [[ -O $node_cache && ! -L $node_cache ]] || unfit "$node_cache on $(hostname -s) belongs to somebody else"
-    chmod 700 "$node_cache"
+    find "$below" -maxdepth 1 -name "dayscribe-$UID-job-*" -user "$UID" -mtime +7 -exec rm -rf {} + 2>/dev/null || true
+    (umask 077 && mkdir -p "$below" "$scratch" "$node_cache/inside") || unfit "no scratch can be made in $below on $(hostname -s)"
+    for below in "$scratch" "$node_cache"; do # in a folder that all may write, somebody else may have been there first
+        [[ -O $below && ! -L $below ]] || unfit "$below on $(hostname -s) belongs to somebody else"
+        chmod 700 "$below"
+    done
     at_the_end+=("$scratch")
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ def test_a_task_runs_closed_off_and_sees_only_what_is_named(job: Job) -> None:
     assert closed <= set(job.words)
     assert job.words[-5:] == [str(job.image), "/opt/venv/bin/dayscribe", "work", "--job", str(job.job)]
     assert set(job.binds) == {
-        f"{here}/node/dayscribe-0-cache:/cache:rw".replace("-0-", f"-{here.stat().st_uid}-"),
+        f"{here}/node/dayscribe-{os.getuid()}-cache/inside:/cache:rw",
         f"{here}/code/db:/opt/dayscribe/db:ro",
         f"{here}/code/hpc:/opt/dayscribe/hpc:ro",
         f"{here}/code/monitor:/opt/dayscribe/monitor:ro",
@@ -132,7 +133,7 @@ def test_its_scratch_is_the_nodes_own_and_gone_afterwards(job: Job) -> None:
 
     assert Path(scratch).parent == job.folder / "node"
     assert not Path(scratch).exists()
-    assert [path.name for path in (job.folder / "node").iterdir()] == [f"dayscribe-{job.folder.stat().st_uid}-cache"]
+    assert [path.name for path in (job.folder / "node").iterdir()] == [f"dayscribe-{os.getuid()}-cache"]
 
 
 def test_what_a_task_needs_of_its_job_goes_in_and_nothing_else(job: Job) -> None:
@@ -272,9 +273,14 @@ def test_without_an_ordered_digest_the_recorded_one_counts(job: Job) -> None:
     assert job.run().returncode == 255
 
 
-def test_a_cache_of_somebody_else_is_not_used(job: Job, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (job.folder / "node" / f"dayscribe-{job.folder.stat().st_uid}-cache").symlink_to(tmp_path / "elsewhere")
+@pytest.mark.parametrize("name", ["cache", "job-12"])
+def test_what_somebody_else_put_in_our_place_is_not_used(job: Job, tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere" / "inside").mkdir(parents=True)
+    place = job.folder / "node" / f"dayscribe-{os.getuid()}-{name}"
+    place.symlink_to(tmp_path / "elsewhere")
+    if name != "cache":  # ours is made anew in its place, unless that cannot be
+        (job.folder / "bin" / "rm").write_text(f"#!{BASH}\nexit 1\n")
+        (job.folder / "bin" / "rm").chmod(0o755)
 
     assert job.run().returncode == 255
     assert "belongs to somebody else" in str(job.record["reason"])
