@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / ".images"
 TINY = Path(__file__).with_name("tiny.def")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits until the images are built."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "images" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 def clean(**more: str) -> dict[str, str]:
@@ -32,10 +41,9 @@ def clean(**more: str) -> dict[str, str]:
 
 def why_not() -> str:
     """Why no image can be built here; empty where one can."""
-    words = (
-        [sys.executable, ROOT / "containers" / "as_root.py", "true"] if os.geteuid() == 0 else ["unshare", "-r", "true"]
-    )
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    as_root = str(ROOT / "containers" / "as_root.py")
+    own = [sys.executable, as_root] if os.geteuid() == 0 else ["unshare", "-r"]
+    done = subprocess.run([*own, "true"], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stderr.strip()
 
 
@@ -151,12 +159,16 @@ class Clone:
         assert code == 0, said
         return said
 
-    def hold(self) -> Path:
-        """Until this file is removed builds wait in the middle; `held` appears beside it when one does."""
-        cache = self.out / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        (cache / "hold").touch()
-        return cache / "hold"
+    def hold(self) -> None:
+        """Builds that begin after this wait in the middle."""
+        (self.out / "cache").mkdir(parents=True, exist_ok=True)
+        (self.out / "cache" / "hold").touch()
+
+    def wait_until_held(self) -> None:
+        self.wait_for((self.out / "cache" / "held").exists, "the build is in the middle")
+
+    def release(self) -> None:
+        (self.out / "cache" / "go").touch()
 
     def wait_for(self, predicate: Callable[[], object], what: str) -> None:
         give_up, pause = time.monotonic() + 60, threading.Event()
@@ -168,22 +180,35 @@ class Clone:
         """Those of the build that waits in the middle: they look for its file, or their arguments name our folder."""
         found = set()
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
+            with suppress(OSError):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if str(self.out) in words or str(self.temporary) in words:
-                found.add(int(entry.name))
+                if str(self.out) in words or str(self.temporary) in words:
+                    found.add(int(entry.name))
         return found
+
+    def end(self) -> None:
+        """Of a test that has failed nothing may live on, and the middle of a build names nothing of ours."""
+        for process in self.begun:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        sessions = set()
+        for pid in self.processes():
+            with suppress(OSError):
+                sessions.add(os.getsid(pid))
+        for pid in [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]:
+            with suppress(OSError):
+                if os.getsid(pid) in sessions - {os.getsid(0)}:
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is a base: a shell, two programs and their libraries, of this machine."""
+    """A folder that is a base: a shell, one program and their libraries, of this machine."""
     base = tmp_path_factory.mktemp("base")
     for folder in ("bin", "etc", "opt", "tmp", "var/tmp", "proc", "sys", "dev", "root", "usr"):
         (base / folder).mkdir(parents=True)
-    for program in ("sh", "sleep", "cat"):
+    for program in ("sh", "cat"):
         found = str(shutil.which(program))
         shutil.copy(found, base / "bin" / program)
         needs = subprocess.run(["ldd", found], capture_output=True, text=True, check=True).stdout
@@ -204,7 +229,4 @@ def clone(images: Images, small_base: Path, tmp_path: Path) -> Iterator[Clone]:
     shutil.copy(TINY, root / "containers" / "pipeline_utils.def")
     made = Clone(root, tmp_path / "out", images.runtime, small_base, tmp_path / "tmp")
     yield made
-    for process in made.begun:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    made.end()

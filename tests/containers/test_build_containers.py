@@ -141,16 +141,17 @@ def test_its_digest_is_recorded_beside_those_of_others(clone: Any) -> None:
 
 
 def test_killed_in_the_middle_and_run_again_it_ends_the_same(clone: Any) -> None:
-    hold = clone.hold()
+    clone.hold()
     first = clone.start(*clone.tiny)
-    clone.wait_for(hold.with_name("held").exists, "the build is in the middle")
+    clone.wait_until_held()
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    assert clone.processes(), "nothing of the killed build lives on: this test would prove nothing"
-    # The old build still waits for the file, and would go on when it is gone: into what is built now.
+    survivors = clone.processes()
+    assert survivors, "nothing of the killed build lives on: this test would prove nothing"
     said = clone.start(*clone.tiny)
     clone.wait_for(lambda: builds(clone) == 2, "the second build is in the middle")
-    hold.unlink()
+    assert not survivors & clone.processes()
+    clone.release()
     out, _ = said.communicate(timeout=100)
     assert said.returncode == 0, out
     assert not (clone.out / ".partial").exists() and not list(clone.temporary.iterdir())
@@ -171,9 +172,9 @@ def test_killed_before_its_digest_was_recorded_it_is_no_image_that_jobs_take(clo
 
 
 def test_interrupted_it_takes_all_its_processes_along(clone: Any) -> None:
-    hold = clone.hold()
+    clone.hold()
     process = clone.start(*clone.tiny)
-    clone.wait_for(hold.with_name("held").exists, "the build is in the middle")
+    clone.wait_until_held()
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 143
@@ -183,14 +184,14 @@ def test_interrupted_it_takes_all_its_processes_along(clone: Any) -> None:
 
 
 def test_of_two_at_once_one_builds_and_the_other_waits_for_it(clone: Any) -> None:
-    hold = clone.hold()
+    clone.hold()
     first = clone.start(*clone.tiny)
-    clone.wait_for(hold.with_name("held").exists, "the build is in the middle")
+    clone.wait_until_held()
     second = clone.start(*clone.tiny)
     assert second.stdout is not None
     waits = second.stdout.readline()
     assert "another build is at work" in waits
-    hold.unlink()
+    clone.release()
     assert first.communicate(timeout=100)[0] and first.returncode == 0
     assert "up to date" in second.communicate(timeout=100)[0] and second.returncode == 0
     assert builds(clone) == 1
@@ -233,3 +234,39 @@ def test_models_that_lead_out_of_their_folder_are_refused(clone: Any, tmp_path: 
     (models / "link").symlink_to("/etc/passwd")
     code, said = clone.call("--check", "--out", clone.out, "--models", models, "audio_processing")
     assert code == 66 and "leads out of the folder" in said
+
+
+@pytest.mark.speech
+def test_models_can_be_baked_in_and_say_nothing_of_where_they_lay(clone: Any, images: Any, tmp_path: Path) -> None:
+    models = tmp_path / "our-models"
+    (models / "blobs").mkdir(parents=True)
+    (models / "blobs" / "1").write_text("weights\n")
+    (models / "large").mkdir()
+    (models / "large" / "model.bin").symlink_to("../blobs/1")
+    packages = Path(images.packages.partition(":")[0])
+    here = clone.root / ".venv" / "lib" / packages.parent.name
+    here.mkdir(parents=True)
+    (here / "site-packages").symlink_to(packages)
+    [base] = images.folder.glob("base-*.sif")
+    words = [
+        "--out",
+        clone.out,
+        "--base",
+        base,
+        "--fast",
+        "--packages",
+        "bound",
+        "--models",
+        models,
+        "audio_processing",
+    ]
+    code, said = clone.call(*words)
+    assert code == 0, said
+    one = clone.out / "audio_processing.sif"
+    assert images.inside(one, "cat", "/opt/models/large/model.bin") == "weights"
+    assert images.inside(one, "readlink", "/opt/models/large/model.bin") == "../blobs/1"
+    assert (
+        images.inside(one, "sh", "-c", 'grep -rsl "$1" /.singularity.d /opt/dayscribe; true', "-", str(tmp_path)) == ""
+    )
+    (models / "large" / "more.bin").write_text("more\n")
+    assert "would be built, as it has another models" in clone.call("--check", *words)[1]

@@ -144,7 +144,13 @@ def test_python_of_the_host_stays_outside(images: Any, name: str, tmp_path: Path
 def test_the_engine_asks_no_network_and_tells_nobody(images: Any) -> None:
     said = images.inside(images.audio, "env").splitlines()
     assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "PYANNOTE_METRICS_ENABLED=0", "DO_NOT_TRACK=1"} <= set(said)
-    assert {"PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1", "LANG=C.UTF-8"} <= set(said)
+    assert {"ORT_DISABLE_TELEMETRY=1", "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1", "LANG=C.UTF-8"} <= set(said)
+
+
+@pytest.mark.speech
+def test_onnxruntime_makes_no_number_for_this_machine(images: Any) -> None:
+    # Without the variable it says that it could not keep one, as home cannot be written.
+    assert images.inside(images.audio, "python", "-c", "import onnxruntime") == ""
 
 
 def test_audio_has_no_ffmpeg_program_and_no_postgresql(images: Any) -> None:

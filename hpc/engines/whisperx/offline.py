@@ -17,6 +17,7 @@ _QUIET = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's is on by itself, and writes an id of the machine down
     "PYANNOTE_METRICS_ENABLED": "0",  # else pyannote sends the length of every recording to its makers
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
