@@ -9,7 +9,7 @@ import site
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +34,30 @@ def send(app: App, *, minutes: int, wait: float) -> list[Finding]:
     spec = wiring.doctors_job(app.settings, minutes=minutes)
     job = slurm.submit(spec)
     visit.remember(spec.folder, job)
-    app.display.say(f"Job {job} looks at a node; its folder is {spec.folder}. Ctrl-C takes it back.")
     try:
-        with app.display.progress(f"job {job}", unit="seconds") as bar:
-            return visit.follow(
-                slurm, spec.folder, job, wait=wait, minutes=minutes,
-                tell=lambda seconds, words: bar.update(done=round(seconds), note=words),
-            )  # fmt: skip
+        with _ending_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            app.display.say(f"Job {job} looks at a node; its folder is {spec.folder}. Ctrl-C takes it back.")
+            with app.display.progress(f"job {job}", unit="seconds") as bar:
+                return visit.follow(
+                    slurm, spec.folder, job, wait=wait, minutes=minutes,
+                    tell=lambda seconds, words: bar.update(done=round(seconds), note=words),
+                )  # fmt: skip
     except KeyboardInterrupt:
         with suppress(NoAnswer):
             slurm.cancel(job, only_pending=False)
             app.display.say(f"Job {job} was taken back.")
         raise
+
+
+@contextmanager
+def _ending_on(*numbers: signal.Signals) -> Iterator[None]:
+    """Each of them ends the wait as Ctrl-C does, also where the shell that started us told us not to listen."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def report(app: App, folder: Path) -> list[Finding]:

@@ -126,11 +126,14 @@ def test_a_job_that_does_not_start_is_told_of_and_shown_later_and_no_tick_knows_
         cluster.until(lambda: doctor(site, "--report", str(folder))[0] == 0, "the node has spoken")
 
 
-def test_whoever_stops_waiting_takes_the_job_back(cluster: Any, site_on: Sites) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_stops_waiting_takes_the_job_back(cluster: Any, site_on: Sites, number: signal.Signals) -> None:
     with site_on(cluster) as site, closed(cluster):
         process = begun(site, "--gpu-node")
+        assert process.stderr is not None
+        assert "takes it back" in process.stderr.readline()  # from now on it waits
         cluster.until(lambda: names(site) == ["dayscribe-doctor"], "the job is there")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 130
         assert "was taken back" in said
