@@ -71,9 +71,10 @@ class _Step:
 @translated()
 def initialise(connection: Connection, roles: Roles, folder: Path | None = None) -> list[str]:
     """Make a database a ledger, or bring an older one up to date: roles, schema, migrations. Names what it did."""
-    made = [f"role {name}" for name in create(connection, roles)]
-    open_schema(connection, roles)
-    return made + migrate(connection, roles, folder)
+    with _alone(connection):  # two that grant the same at once disturb each other
+        made = [f"role {name}" for name in create(connection, roles)]
+        open_schema(connection, roles)
+        return made + migrate(connection, roles, folder)
 
 
 @translated()
