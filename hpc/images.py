@@ -51,10 +51,10 @@ def digest_of(image: Path) -> str | None:
     )
 
 
-def staged(files: Iterable[str]) -> tuple[str, ...]:
-    """The fewest folders that hold these files: what a task without a ledger reads."""
+def staged(folders: Iterable[str]) -> tuple[str, ...]:
+    """The fewest of these folders that hold them all: what a task without a ledger reads."""
     found: list[str] = []
-    for folder in sorted({os.path.dirname(name) for name in files}):  # noqa: PTH120 - text, which may be no path of ours
+    for folder in sorted({folder for folder in folders if folder}):
         if not found or not (folder + "/").startswith(found[-1].rstrip("/") + "/"):
             found.append(folder)
     return tuple(found)
@@ -63,7 +63,7 @@ def staged(files: Iterable[str]) -> tuple[str, ...]:
 def bindable(folders: Iterable[str]) -> str:
     """The folders as one variable for the job script."""
     named = list(folders)
-    if bad := [folder for folder in named if re.search(r"[:,]", folder)]:
+    if bad := [folder for folder in named if re.search(r"[:,\n]", folder)]:
         raise BadSetting(f"{bad[0]} cannot be shown to an image: a colon or a comma is in its name.")
     return ":".join(named)
 

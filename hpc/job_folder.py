@@ -1,6 +1,6 @@
 """A job's folder on the shared file system: what its tasks are to do, and what each says of its own end.
 
-HOME/jobs/ID/  job.env     settings, for the job script       task-3.log              what task 3 printed
+HOME/jobs/ID/  job.env     settings, for the job script       log/task-3.log          what task 3 printed
                job.json    the order; its tasks leave when    task-3.0.began.json     its first start
                            it is gone (superseded)            task-3.0.ended.json     how that ended
                failed-17-2.json   shard 17 under epoch 2 cannot be done (where tasks reach no ledger)
@@ -21,7 +21,7 @@ from typing import Any
 
 from hpc.errors import Interrupted
 
-ORDER, SETTINGS, SUPERSEDED = "job.json", "job.env", "superseded.json"
+ORDER, SETTINGS, SUPERSEDED, LOGS = "job.json", "job.env", "superseded.json", "log"
 
 
 class Superseded(Interrupted):
@@ -39,6 +39,7 @@ class PlannedShard:
     files: tuple[str, ...]  # paths as the file system's bytes, escaped as Python does
     epoch: int
     known: Mapping[int, str] = field(default_factory=dict)  # ordinal → sha256 of what is recorded, hex
+    staged: str = ""  # the folder of its day, escaped as the files
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,25 @@ class JobFolder:
 
     def make(self, order: Order, variables: Mapping[str, str]) -> None:
         """Everything that the job needs, before it is asked for; again, it is written anew."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / LOGS).mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())]
         _write(self.path / SETTINGS, "# The settings of this job, for slurm/common.sh.\n" + "".join(lines))
         _write(self.path / ORDER, json.dumps(asdict(order)))
 
     def order(self) -> Order:
         """The order; Superseded when it is no longer there."""
+        return self._order(ORDER)
+
+    def given(self) -> Order | None:
+        """The order as it was given, over or not; None when it was never written."""
+        for name in (ORDER, SUPERSEDED):
+            with suppress(Superseded):
+                return self._order(name)
+        return None
+
+    def _order(self, name: str) -> Order:
         try:
-            said = json.loads((self.path / ORDER).read_text(encoding="utf-8"))
+            said = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise Superseded from None
         planned = tuple(

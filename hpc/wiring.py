@@ -281,6 +281,12 @@ def world(settings: Settings, session: Session, *, exchange: Path | None = None)
         chosen = images.of(settings.containers, kind)
         return None if chosen is None else images.digest_of(chosen)
 
+    if images.inside() and not settings.results_folder.is_dir():
+        # Nothing there would be taken for nothing done.
+        raise BadSetting(
+            f"The image does not see the results' folder {settings.results_folder}: name DAYSCRIBE_RESULTS in the"
+            " site's settings, which the job scripts read; they do not read dayscribe.toml."
+        )
     return World(
         session=session, launcher=launcher(settings, exchange=exchange), user=getpass.getuser(), home=settings.home,
         results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
@@ -312,7 +318,7 @@ def _what_runs_it(settings: Settings, order: Order) -> dict[str, str]:
     """The digest of its image and what that is shown, or the Python outside of images."""
     image = images.of(settings.containers, order.kind)
     if image is not None:
-        folders = images.staged(name for planned in order.shards for name in planned.files)
+        folders = images.staged(planned.staged for planned in order.shards)
         digest = images.digest_of(image)
         return {"DAYSCRIBE_STAGED": images.bindable(folders)} | ({"DAYSCRIBE_IMAGE_SHA256": digest} if digest else {})
     python = os.environ.get("DAYSCRIBE_PYTHON") or ("" if images.inside() else sys.executable)

@@ -47,7 +47,7 @@ cd "$root"
 exchange=''
 if [[ -n ${DAYSCRIBE_CONTAINERS__UTILS:-} || ${DAYSCRIBE_EXCHANGE:-no} == yes ]]; then
     # An image has no SLURM: the tick asks for its commands in files, and they are run here.
-    exchange=$(mktemp -d)
+    exchange=$(mktemp -d 2>/dev/null || mktemp -d -p /tmp) # TMPDIR may be another host's
     at_the_end+=("$exchange")
 fi
 choose_program "$root" utils

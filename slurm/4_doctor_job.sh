@@ -18,7 +18,7 @@ read_settings "$settings"
 load_modules
 host_facts >"$DAYSCRIBE_JOB/host.txt"
 choose_program "$root" audio
-echo "began=$EPOCHREALTIME" >>"$DAYSCRIBE_JOB/host.txt"
+echo "began=$(date +%s.%N)" >>"$DAYSCRIBE_JOB/host.txt"
 code=0
 run_on "${program[@]}" doctor --on-node --write "$DAYSCRIBE_JOB/findings.json" || code=$?
 ((code != 255)) || record_unfit "$(last_words)"

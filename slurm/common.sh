@@ -26,12 +26,13 @@ unfit() {
 
 record_unfit() {
     local task=${SLURM_ARRAY_TASK_ID:-0} restart=${SLURM_RESTART_COUNT:-0} job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-}}
-    local record=${DAYSCRIBE_JOB:-}/task-$task.$restart.ended.json reason
+    local record=${DAYSCRIBE_JOB:-}/task-$task.$restart.ended.json reason now
     [[ -d ${DAYSCRIBE_JOB:-} && ! -e $record ]] || return 0
+    printf -v now '%(%s)T' -1
     reason=${1//[\"\\]/} reason=${reason//[[:cntrl:]]/ }
     printf '{"task": %d, "restart": %d, "node": "%s", "began": %d, "job": "%s", "ended": %d,
 "ended_as": "infrastructure", "exit_code": 255, "reason": "%s", "facts": {}}\n' "$task" "$restart" \
-        "${SLURMD_NODENAME:-$(hostname -s)}" "$EPOCHSECONDS" "$job" "$EPOCHSECONDS" "$reason" >"$record.$$" &&
+        "${SLURMD_NODENAME:-$(hostname -s)}" "$now" "$job" "$now" "$reason" >"$record.$$" &&
         mv "$record.$$" "$record" || true
 }
 
@@ -56,10 +57,10 @@ load_modules() {
 # have an image. A job runs the copy of the code that its order names, in that image or with the Python that ordered it;
 # without an order it is the clone's own code and environment.
 choose_program() {
-    local root=$1 image code=${DAYSCRIBE_CODE:-}
-    if [[ $2 == audio ]]; then image=${DAYSCRIBE_CONTAINERS__AUDIO:-}; else image=${DAYSCRIBE_CONTAINERS__UTILS:-}; fi
+    local root=$1 kind=${2:-utils} image code=${DAYSCRIBE_CODE:-}
+    if [[ $kind == audio ]]; then image=${DAYSCRIBE_CONTAINERS__AUDIO:-}; else image=${DAYSCRIBE_CONTAINERS__UTILS:-}; fi
     if [[ -n $image ]]; then
-        in_image "$2" "$image" "${code:-$root}"
+        in_image "$kind" "$image" "${code:-$root}"
     elif [[ -n $code ]]; then
         local python=${DAYSCRIBE_PYTHON:?the settings name no Python}
         [[ -x $python ]] || unfit "no Python at $python: is this file system there on $(hostname -s)?"
@@ -92,6 +93,7 @@ run_on() {
 # do_task ROOT KIND SETTINGS: what every job script of an order does.
 do_task() {
     local code=0
+    (($# == 3)) || set -- "$1" audio "$2" # a script that SLURM has kept since before there were images
     read_settings "$3"
     load_modules
     choose_program "$1" "$2"
@@ -102,7 +104,7 @@ do_task() {
 
 # last_words: what the runtime said when it could not start our program; SLURM keeps what we print beside the order.
 last_words() {
-    local log=$DAYSCRIBE_JOB/task-${SLURM_ARRAY_TASK_ID:-0}.log said=''
+    local log=$DAYSCRIBE_JOB/log/task-${SLURM_ARRAY_TASK_ID:-0}.log said=''
     [[ ! -r $log ]] || said=$(grep -a '^FATAL:' "$log" | tail -n 1)
     said=${said#FATAL:}
     echo "the image could not be started on ${SLURMD_NODENAME:-$(hostname -s)}: ${said##+([[:space:]])}"

@@ -2,7 +2,7 @@
 # Sourced by common.sh: our program inside a Singularity or Apptainer image, with nothing of the host but what is named here.
 #
 # Paths are the host's own inside, so that settings and orders mean the same in both. Our code lies at /opt/dayscribe, with
-# the order's copy bound over the image's. /tmp is node-local scratch of this job alone, /cache one that stays on the node.
+# the order's copy bound over the image's. /tmp is node-local scratch of this start alone, /cache one that stays on the node.
 
 # What a task needs to know of its job; --cleanenv drops these too.
 passed_on=(
@@ -17,10 +17,11 @@ in_image() {
     runtime=$(find_runtime)
     forget_the_users_own
     [[ -e $image ]] || unfit "no image at $image on $(hostname -s)"
-    make_scratch
+    make_scratch "$kind"
     verify_image "$image"
     program=("$runtime" --quiet exec --containall --cleanenv --no-home --home /tmp --pwd / --workdir "$scratch")
-    bind "$node_cache/inside" /cache rw # beside what we know of images, which nothing inside may change
+    bind_the_sites_own                        # first: what we need stands over it
+    bind "$node_cache/inside-$kind" /cache rw # beside what we know of images, which nothing inside may change
     bind_code "$code"
     if [[ $kind == audio ]]; then
         program+=(--nv)
@@ -29,7 +30,7 @@ in_image() {
         bind_what_a_tick_reads "$image"
         bind_secrets
     fi
-    bind_the_sites_own
+    say_binds
     pass_on "$kind" "$runtime"
     program+=("$image" /opt/venv/bin/dayscribe)
 }
@@ -53,19 +54,35 @@ forget_the_users_own() {
     done
 }
 
-# A job that is killed leaves its scratch behind: started again it finds it by its name, else another finds it by its age.
+# make_scratch KIND. Two starts of one job may live at once, and clusters may share a disk, so each start has its own. What a
+# killed one leaves behind, another finds by its age.
 make_scratch() {
-    local below=${DAYSCRIBE_CONTAINERS__SCRATCH:-${SLURM_TMPDIR:-${TMPDIR:-/tmp}}}
-    scratch=$below/dayscribe-$UID-job-${SLURM_JOB_ID:-$$}
+    local below name
+    below=$(scratch_place)
+    name=job-${SLURM_CLUSTER_NAME:-}-${SLURM_JOB_ID:-$$}.${SLURM_RESTART_COUNT:-0}
+    scratch=$below/dayscribe-$UID-$name
     node_cache=$below/dayscribe-$UID-cache
     rm -rf "$scratch" || true
     find "$below" -maxdepth 1 -name "dayscribe-$UID-job-*" -user "$UID" -mtime +7 -exec rm -rf {} + 2>/dev/null || true
-    (umask 077 && mkdir -p "$below" "$scratch" "$node_cache/inside") || unfit "no scratch can be made in $below on $(hostname -s)"
+    (umask 077 && mkdir -p "$scratch" "$node_cache/inside-$1") || unfit "no scratch can be made in $below on $(hostname -s)"
     for below in "$scratch" "$node_cache"; do # in a folder that all may write, somebody else may have been there first
         [[ -O $below && ! -L $below ]] || unfit "$below on $(hostname -s) belongs to somebody else"
         chmod 700 "$below"
     done
     at_the_end+=("$scratch")
+}
+
+# scratch_place: what the settings say, or else the first of the usual places that is there. TMPDIR may be another host's.
+scratch_place() {
+    local place=${DAYSCRIBE_CONTAINERS__SCRATCH:-}
+    if [[ -n $place ]]; then
+        mkdir -p "$place" || unfit "no scratch can be made in $place on $(hostname -s)"
+        echo "$place" && return
+    fi
+    for place in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
+        [[ ! -d $place || ! -w $place ]] || { echo "$place" && return; }
+    done
+    unfit "no folder for temporary files can be written on $(hostname -s)"
 }
 
 # verify_image IMAGE: it is the one that was ordered. Reading gigabytes once a node is enough, until the file changes.
@@ -87,18 +104,26 @@ verify_image() {
 # recorded_digest IMAGE: what build_containers.sh wrote down beside it.
 recorded_digest() {
     local digest name
-    while read -r digest name; do
+    while read -r digest name || [[ -n $digest ]]; do
         [[ ${name#\*} != "${1##*/}" ]] || { echo "$digest" && return; }
     done 2>/dev/null <"${1%/*}/images.sha256"
     die "no digest of $1 in ${1%/*}/images.sha256: containers/build_containers.sh writes it"
 }
 
-# bind SOURCE [DESTINATION [rw|ro]]; what is bound already stays as it is.
+# bind SOURCE [DESTINATION [rw|ro]]: the later word counts, but that what may be written stays so.
 bind() {
     local source=$1 destination=${2:-$1} how=${3:-ro}
-    [[ " ${program[*]} " != *" $source:$destination:"* ]] || return 0
-    [[ $source != *[:,]* && $destination != *[:,]* ]] || unfit "$source cannot be bound: a colon or a comma is in its name"
-    program+=(--bind "$source:$destination:$how")
+    [[ $source$destination != *[:,$'\n']* ]] || unfit "$source cannot be bound: a colon or a comma is in its name"
+    [[ ${binds[$destination]:-} != "$source:$destination:rw" ]] || how=rw
+    binds[$destination]=$source:$destination:$how
+}
+
+# say_binds: the shortest first, so that none covers what lies below it; not every runtime sees to that.
+say_binds() {
+    local destination
+    while read -r _ destination; do
+        program+=(--bind "${binds[$destination]}")
+    done < <(for destination in "${!binds[@]}"; do echo "${#destination} $destination"; done | sort -n -k 1,1)
 }
 
 bind_code() {
@@ -109,11 +134,17 @@ bind_code() {
     done
 }
 
-# What is transcribed and the models can only be read; parts and records are all that a task writes.
+# What is transcribed and the models can only be read; parts and records are all that a task writes. What it decodes may be
+# hostile: of the job's folder it may not change what the host reads as a script or writes to by its name.
 bind_what_a_task_reads() {
     local path
     local -a paths
-    [[ -z ${DAYSCRIBE_JOB:-} ]] || bind "$DAYSCRIBE_JOB" "$DAYSCRIBE_JOB" rw
+    if [[ -n ${DAYSCRIBE_JOB:-} ]]; then
+        bind "$DAYSCRIBE_JOB" "$DAYSCRIBE_JOB" rw
+        for path in "$DAYSCRIBE_JOB"/{job.env,job.json,log}; do
+            [[ ! -e $path ]] || bind "$path"
+        done
+    fi
     bind_results
     IFS=: read -r -a paths <<<"${DAYSCRIBE_STAGED:-}:${DAYSCRIBE_MODELS:-}"
     for path in "${paths[@]}" "${DAYSCRIBE_ENGINE__MODEL:-}" "${DAYSCRIBE_ENGINE__ALIGNER:-}"; do
@@ -171,7 +202,7 @@ bind_the_sites_own() {
     local -a all
     IFS=' ' read -r -a all <<<"${DAYSCRIBE_CONTAINERS__BINDS:-}"
     for words in "${all[@]}"; do
-        IFS=: read -r source destination how <<<"$words"
+        IFS=: read -r source destination how <<<"${words//\'/}" # what an order was given may be quoted
         bind "$source" "${destination:-$source}" "${how:-ro}"
     done
 }
@@ -182,8 +213,8 @@ pass_on() {
     [[ $("$2" --version 2>/dev/null) != apptainer* ]] || prefix=APPTAINERENV_
     for name in $(compgen -e); do
         case $name in
-            DAYSCRIBE_PYTHON | DAYSCRIBE_CODE | DAYSCRIBE_SITE) continue ;;
-            DAYSCRIBE_LEDGER__* | DAYSCRIBE_MONITOR_DSN | DAYSCRIBE_API_TOKEN_FILE | PG*) [[ $kind == utils ]] || continue ;;
+            DAYSCRIBE_CODE | DAYSCRIBE_SITE) continue ;;
+            DAYSCRIBE_PYTHON | DAYSCRIBE_LEDGER__* | DAYSCRIBE_MONITOR_DSN | DAYSCRIBE_API_TOKEN_FILE | PG*) [[ $kind == utils ]] || continue ;;
             DAYSCRIBE_*) ;;
             *) [[ " ${passed_on[*]} " == *" $name "* ]] || continue ;;
         esac
@@ -196,3 +227,4 @@ pass_on() {
 
 scratch='' node_cache=''
 secrets=()
+declare -A binds=()

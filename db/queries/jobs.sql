@@ -96,6 +96,7 @@ SELECT node FROM bad
 WHERE EXISTS (
     SELECT FROM job_tasks t JOIN jobs j ON j.id = t.job_id
     WHERE j.kind = 'process' AND t.node IS NOT NULL AND t.node NOT IN (SELECT b.node FROM bad b)
+        AND coalesce(t.ended, clock_timestamp()) > clock_timestamp() - %(rest)s
 )
 ORDER BY node;
 

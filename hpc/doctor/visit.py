@@ -2,7 +2,7 @@
 
 HOME/doctor/TIME-TOKEN/  job.env, job.json   as an order has them        findings.json          what the node found
                          host.txt            what the node says outside  task-0.0.ended.json    why nothing started
-                         doctor.json         the job's number            task-0.log             what was printed
+                         doctor.json         the job's number            log/task-0.log         what was printed
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hpc.ports import Launcher
 
 # Not ds-…: to a tick this job does not exist.
 NAME = "dayscribe-doctor"
-FINDINGS, HOST, ASKED, LOG = "findings.json", "host.txt", "doctor.json", "task-0.log"
+FINDINGS, HOST, ASKED, LOG = "findings.json", "host.txt", "doctor.json", "log/task-0.log"
 GRACE = 20.0  # seconds after a job's end, until a network file system shows what it wrote
 SLACK = 120.0  # seconds beyond its time limit: SLURM ends jobs in rounds
 LAST_LINES = 3

@@ -11,7 +11,7 @@ from typing import Any
 from db import days, faults, jobs, shards
 from db.jobs import Job, Waiting
 from db.states import OPEN, DayState, JobState
-from hpc.errors import NoAnswer, SubmitRefused
+from hpc.errors import BadSetting, NoAnswer, SubmitRefused
 from hpc.job_folder import Order, PlannedShard, folder_of
 from hpc.jobs import JobSpec, name_of
 from hpc.tick.follow import Live, holder, release_plan
@@ -73,7 +73,9 @@ class Orders:
             waits = job.state == JobState.INTENT and job.asked is None
             if job.owner != self._world.user or one.sight is not None or not (waits or job.state == JobState.BLOCKED):
                 continue
-            if job.state == JobState.BLOCKED and not job.ready:
+            if job.mode == "ledger" and job.day_id is not None and self._world.plans:
+                self._world.session(jobs.close, job, JobState.REPLACED, "jobs of days reach no ledger any more")
+            elif job.state == JobState.BLOCKED and not job.ready:
                 self._report.waiting("blocked", about(job), job.message or "")
             elif job.day_id is None:
                 self._ask(job, Size(1, self._world.wanted.minutes_most, "again"))
@@ -172,7 +174,7 @@ class Orders:
         if job.mode == "ledger":
             return ()
         lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
-        release_plan(self._world, job, "its order is given again", ran=False)
+        release_plan(self._world, job, "its order is given again")
         leased = self._world.session(shards.claim, owner=holder(job), count=PLAN_SHARDS, lease=lease, day_id=job.day_id)
         return tuple(_planned(one) for one in leased) or None
 
@@ -185,7 +187,11 @@ class Orders:
             if planned is None and (planned := self._plan(job)) is None:
                 self._world.session(jobs.close, job, JobState.REPLACED, "nothing of its day was left to do")
                 return
-            spec = self._spec(job, tasks, wanted.minutes, planned)
+            try:
+                spec = self._spec(job, tasks, wanted.minutes, planned)
+            except BadSetting as wrong:  # of this order; the others go on
+                self._block(job, SubmitRefused(str(wrong), limit=False))
+                return
             faults.point("order.asking")
             try:
                 found = self._world.launcher.submit(spec)
@@ -212,7 +218,7 @@ class Orders:
     def _block(self, job: Job, refusal: SubmitRefused) -> None:
         wait = min(timedelta(seconds=self._world.rules.backoff_seconds * 2**job.refusals), LONGEST_WAIT)
         if job.mode == "plan":  # while the order is still ours alone
-            release_plan(self._world, job, str(refusal), ran=False)
+            release_plan(self._world, job, str(refusal))
         self._world.session(jobs.blocked, job, str(refusal), wait=wait)
         self._report.waiting("blocked", about(job), f"{refusal} (asked again in {wait.total_seconds():.0f} s)")
         if refusal.limit:
@@ -292,7 +298,7 @@ class Orders:
 def _planned(leased: shards.Leased) -> PlannedShard:
     files = tuple(f"{leased.staged}/{fsdecode(path)}" for path in leased.paths)
     known = {ordinal: digest.hex() for ordinal, digest in leased.known.items()}
-    return PlannedShard(leased.id, leased.name, leased.slot, leased.loose, files, leased.epoch, known)
+    return PlannedShard(leased.id, leased.name, leased.slot, leased.loose, files, leased.epoch, known, leased.staged)
 
 
 def _moving(wanted: Any) -> dict[str, str]:

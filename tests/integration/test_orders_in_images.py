@@ -34,7 +34,7 @@ def session(dsn: str) -> Any:
 
 
 def order(kind: str, mode: str, *files: str) -> Order:
-    planned = (PlannedShard(1, "1.tar", None, False, files, 1),) if files else ()
+    planned = (PlannedShard(1, "1.tar", None, False, files, 1, staged="/audio/2025-01-01"),) if files else ()
     return Order(1, "t" * 12, kind, mode, "c" * 64, 1, 60, True, shards=planned)
 
 
@@ -65,9 +65,10 @@ def test_without_images_jobs_run_the_python_that_ordered_them(tmp_path: Path, se
 
 
 def test_a_tick_inside_has_no_python_for_jobs_outside(
-    settings: list[str], session: Session, monkeypatch: pytest.MonkeyPatch
+    settings: list[str], session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DAYSCRIBE_INSIDE", "utils")
+    (tmp_path / "home" / "results").mkdir(parents=True)
     world = wiring.world(load(None, [*settings, "containers.audio="]), session)
     with pytest.raises(BadSetting, match=r"process jobs have none: set containers\.audio"):
         world.variables(order("process", "ledger"))
@@ -80,3 +81,11 @@ def test_no_server_of_ones_own_is_started_inside(tmp_path: Path, monkeypatch: py
     with pytest.raises(BadSetting, match=r"start it outside .* name it in ledger.dsn"):
         wiring.ledger_dsn(load(None, [f"home={tmp_path}"]))
     assert not (tmp_path / "postgres").exists()
+
+
+def test_a_tick_that_does_not_see_the_results_stops_before_it_takes_them_for_none(
+    settings: list[str], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAYSCRIBE_INSIDE", "utils")
+    with pytest.raises(BadSetting, match="does not see the results' folder /elsewhere: name DAYSCRIBE_RESULTS"):
+        wiring.world(load(None, [*settings, "results=/elsewhere"]), session)

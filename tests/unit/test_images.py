@@ -51,14 +51,14 @@ def test_a_folder_has_no_digest(tmp_path: Path) -> None:
     assert images.digest_of(tmp_path) is None
 
 
-def test_an_image_is_shown_the_fewest_folders_that_hold_its_files() -> None:
-    files = ["/d/2025-01-01/a.tar", "/d/2025-01-01/b.tar", "/d/2025-01-01/more/c.tar", "/d/2025-01-011/d.tar", "/e/x"]
+def test_an_image_is_shown_the_fewest_folders_that_hold_what_it_reads() -> None:
+    folders = ["/d/2025-01-01", "/d/2025-01-01", "/d/2025-01-01/more", "/d/2025-01-011", "/e", ""]
 
-    assert images.staged(files) == ("/d/2025-01-01", "/d/2025-01-011", "/e")
+    assert images.staged(folders) == ("/d/2025-01-01", "/d/2025-01-011", "/e")
     assert images.staged([]) == ()
 
 
-@pytest.mark.parametrize("folder", ["/a:b", "/a,b"])
+@pytest.mark.parametrize("folder", ["/a:b", "/a,b", "/a\nb"])
 def test_a_folder_that_cannot_be_named_to_the_runtime_is_refused(folder: str) -> None:
     with pytest.raises(BadSetting, match="a colon or a comma is in its name"):
         images.bindable(["/fine", folder])

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> JobFolder:
 def test_an_order_is_read_back_as_it_was_given(folder: JobFolder, tmp_path: Path) -> None:
     assert folder.order() == ORDER
     assert folder.path == tmp_path / "jobs/7"
-    assert sorted(path.name for path in folder.path.iterdir()) == ["job.env", "job.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["job.env", "job.json", "log"]
 
 
 def test_an_order_that_is_given_again_replaces_the_first(folder: JobFolder) -> None:
@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_nothing_behind(folder: JobFolder, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         folder.began(RECORD)
-    assert sorted(path.name for path in folder.path.iterdir()) == ["job.env", "job.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["job.env", "job.json", "log"]
 
 
 def test_failed_shards_are_read_back(folder: JobFolder) -> None:

@@ -151,7 +151,7 @@ def test_a_gpu_job_is_asked_for_in_these_words() -> None:
         f"--job-name={NAME}",
         "--array=0-7%4",
         "--time=95",
-        "--output=/home/jobs/7/task-%a.log",
+        "--output=/home/jobs/7/log/task-%a.log",
         "--open-mode=append",
         "--export=NONE",
         "--signal=B:USR1@120",
@@ -175,7 +175,7 @@ def test_a_job_without_a_gpu_asks_for_no_gpu_and_for_the_cpu_partition() -> None
 
     assert words.sbatch(spec, wanted, warn_seconds=120.0) == [
         "sbatch", "--parsable", "--job-name=ds-ingest-0123456789ab", "--array=0-0%1", "--time=240",
-        "--output=/j/task-%a.log", "--open-mode=append", "--export=NONE", "--signal=B:USR1@120", "--no-requeue",
+        "--output=/j/log/task-%a.log", "--open-mode=append", "--export=NONE", "--signal=B:USR1@120", "--no-requeue",
         "--ntasks=1", "--cpus-per-task=1", "--mem=4G", "--partition=cpu", "--account=lab", "/s.sh", "/j/job.env",
     ]  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_a_job_without_a_gpu_asks_for_no_gpu_and_for_the_cpu_partition() -> None
         ({"gres": "none"}, {}, "--cpus-per-task=8", "--gres"),
         ({"gres": ""}, {}, "--cpus-per-task=8", "--gres"),
         ({}, {"exclude": ("n1", "n2")}, "--exclude=n1,n2", "--qos"),
-        ({}, {"folder": Path("/a%b/7")}, "--output=/a%%b/7/task-%a.log", "--exclude"),
+        ({}, {"folder": Path("/a%b/7")}, "--output=/a%%b/7/log/task-%a.log", "--exclude"),
         ({"options": ["--reservation=lab", "--exclusive"]}, {}, "--reservation=lab", "--account"),
     ],
 )

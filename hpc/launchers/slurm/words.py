@@ -42,7 +42,7 @@ def sbatch(spec: JobSpec, wanted: SlurmSettings, *, warn_seconds: float) -> list
         f"--job-name={spec.name}",
         one,
         f"--time={spec.minutes}",
-        f"--output={_percent(spec.folder)}/task-%a.log",
+        f"--output={_percent(spec.folder)}/log/task-%a.log",
         "--open-mode=append",
         "--export=NONE",
         f"--signal=B:USR1@{round(warn_seconds)}",

@@ -152,7 +152,7 @@ class Site:
         self.cluster.until(lambda: self.records(job), f"job {job} begins: {self.log(job)}")
 
     def log(self, job: int) -> str:
-        return "\n".join(path.read_text() for path in sorted(folder_of(self.home, job).path.glob("*.log")))
+        return "\n".join(path.read_text() for path in sorted(folder_of(self.home, job).path.glob("log/*.log")))
 
     def processes(self) -> list[int]:
         """The processes that were started with this site's folder in their words."""
