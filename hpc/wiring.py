@@ -237,7 +237,9 @@ def doctors_job(settings: Settings, *, minutes: int) -> JobSpec:
     now = datetime.now(UTC)
     folder = JobFolder(settings.home / "doctor" / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
     gpu, mode = settings.slurm.asks_for_gpu, "plan" if _plans(settings) else "ledger"
-    clip = PlannedShard(0, "canary", None, loose=True, files=(str(canaries.CLIP),), epoch=0)
+    clip = PlannedShard(
+        0, "canary", None, loose=True, files=(str(canaries.CLIP),), epoch=0, staged=str(canaries.SHIPPED)
+    )
     order = Order(0, "", "process", mode, receipt.code_digest(), 1, minutes, gpu, shards=(clip,))
     # Without an image the clone itself runs, since a copy of the code has no models beside it.
     code = code_copy.keep(settings.home)[1] if settings.containers.audio else Path(__file__).resolve().parent.parent

@@ -43,7 +43,7 @@ source "$base/images.env" # PATH, where the images are, and the packages that ar
 say "2. a PostgreSQL of one's own, and a Slurm with one node without and two nodes with two GPUs each"
 dsn=$("$dayscribe" --quiet db start --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["dsn"])')
 socket=${dsn#*host=} socket=${socket%% *}
-NODE_PREFIX=demo CTLD_PORT=17817 NODE_PORT=17900 scripts/cluster.sh up "$base/slurm"
+NODE_PREFIX=demo CTLD_PORT=${CTLD_PORT:-17817} NODE_PORT=${NODE_PORT:-17900} scripts/cluster.sh up "$base/slurm"
 # shellcheck source=/dev/null
 source "$base/slurm/env.sh"
 

@@ -273,14 +273,16 @@ MUTANTS: dict[str, Mutant] = {
         ("tests/unit/test_images.py::test_a_leak_is_the_machines_fault_and_its_value_is_not_said",),
     ),
     "a start that failed for the image is an attempt": Mutant(
-        (
-            (
-                "hpc/tick/follow.py",
-                "any(record.ended_as != TaskEnd.INFRASTRUCTURE for record in records)",
-                "bool(records)",
-            ),
-        ),
+        (("hpc/tick/follow.py", "frozenset({TaskEnd.STOPPED, TaskEnd.INFRASTRUCTURE,", "frozenset({TaskEnd.STOPPED,"),),
         (f"{RECORDS}::{NO_ATTEMPT}",),
+    ),
+    "a task that was stopped has tried what it did not begin": Mutant(
+        (("hpc/tick/follow.py", "frozenset({TaskEnd.STOPPED, TaskEnd", "frozenset({TaskEnd"),),
+        (f"{RECORDS}::test_stopped_in_good_order_again_and_again_a_plan_loses_no_shard_that_nobody_read",),
+    ),
+    "what an image decodes may rewrite its own job's settings": Mutant(
+        (("slurm/container.sh", "{job.env,job.json,log}", "{job.json,log}"),),
+        (f"{SCRIPT}::test_a_task_runs_closed_off_and_sees_only_what_is_named",),
     ),
     "a held day may be moved": Mutant(
         (("db/states.py", " if target in targets and state is not DayState.HELD)", " if target in targets)"),),

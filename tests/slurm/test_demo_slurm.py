@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ def test_the_demonstration_runs_in_its_images_and_takes_itself_down(images: Any)
         with (base / "said").open("w+") as said:  # a file: what is started would hold a pipe open
             done = subprocess.run(
                 [ROOT / "scripts" / "demo_slurm.sh", base / "b", images.folder],
-                env=os.environ | {"SLOTS": "2", "CLIPS": "10"},
+                env=os.environ | {"SLOTS": "2", "CLIPS": "10"} | ports(),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=280, check=False,
             )  # fmt: skip
             said.seek(0)
@@ -37,6 +39,16 @@ def test_the_demonstration_runs_in_its_images_and_takes_itself_down(images: Any)
         assert [pid for pid in Path("/proc").glob("[0-9]*") if str(base).encode() in words(pid)] == []
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def ports() -> dict[str, str]:
+    """Ports that nobody listens on: another checkout may show the same."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.socket()) for _ in range(2)]
+        for one in found:
+            one.bind(("127.0.0.1", 0))
+        first, second = (one.getsockname()[1] for one in found)
+    return {"CTLD_PORT": str(first), "NODE_PORT": str(second)}
 
 
 def words(process: Path) -> bytes:

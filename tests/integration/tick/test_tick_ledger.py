@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from db import days, shards, sites
 from db.states import DayState
 from hpc import scheduler
-from hpc.errors import SourceMissing
+from hpc.errors import BadSetting, SourceMissing
 from hpc.job_folder import ORDER, FailedShard
 
 
@@ -195,6 +196,69 @@ def test_a_start_that_never_came_to_our_program_is_no_attempt_at_a_shard(lab: An
     lab.ended(order, "infrastructure", 0, 1, reason="the image is not the one that was ordered")
     lab.tick()
     assert lab.rows("SELECT state::text, attempts FROM shards") == [("ready", 0)] * 2
+
+
+def test_stopped_in_good_order_again_and_again_a_plan_loses_no_shard_that_nobody_read(lab: Any, planned: Any) -> None:
+    """Short limits and preemption: each job seals one, and the rest were not begun."""
+    day = lab.day(4, max_attempts=2)
+    for _ in range(3):
+        order, ids = planned()
+        lab.publish(order, ids[0])
+        lab.ended(order, "stopped")
+        lab.cluster.last.become("FAILED")
+        lab.tick()
+        lab.later(61)
+    assert [state for state, _ in lab.shards(day)] == ["done", "done", "done", "leased"]
+    assert lab.shards(day)[3] == ("leased", 1)  # by the order that is out now
+
+
+def test_of_a_job_only_the_tasks_that_broke_are_charged_and_only_for_what_they_had_in_hand(
+    lab: Any, planned: Any
+) -> None:
+    day = lab.day(12)
+    lab.settings |= {"first_tasks": 3}
+    order, _ = planned()
+    assert order["array_size"] == 3
+    lab.ended(order, "crash", 0)
+    lab.ended(order, "infrastructure", 1)
+    lab.ended(order, "done", 2)
+    lab.cluster.only.become("FAILED")
+    lab.tick()
+    attempts = [tried for _, tried in lab.shards(day)]
+    assert [attempts[place] for place in range(0, 12, 3)] == [1, 1, 0, 0]  # the first two of its share
+    assert [attempts[place] for place in range(1, 12, 3)] == [0, 0, 0, 0]  # it never started
+    assert [attempts[place] for place in range(2, 12, 3)] == [1, 1, 1, 1]  # it tried them all
+
+
+def test_an_order_that_cannot_be_written_is_blocked_with_its_sentence_and_the_others_go_on(
+    lab: Any, planned: Any, waits: Any
+) -> None:
+    lab.days(2, 1)
+
+    def told(order: Any) -> dict[str, str]:
+        if order.date == "2025-01-01":
+            raise BadSetting("/audio/a,b cannot be shown to an image")
+        return {}
+
+    report = scheduler.tick(replace(lab.world(), variables=told))
+    assert waits(report, "blocked")[0].startswith("zurich 2025-01-01: /audio/a,b cannot be shown to an image")
+    assert lab.states() == ["blocked", "submitted"]
+    assert lab.rows("SELECT state::text, attempts FROM shards ORDER BY id")[0] == ("ready", 0)
+
+
+def test_an_order_for_tasks_with_a_ledger_that_was_never_asked_is_given_anew_as_a_plan(lab: Any) -> None:
+    """Images were set meanwhile: what waits to be asked again would look for a ledger that its image must not reach."""
+    lab.day(1)
+    lab.cluster.answers.append("refused")
+    lab.tick()
+    assert lab.states() == ["blocked"]
+    lab.settings["ledger_on_nodes"] = False
+    lab.later(61)
+    lab.tick()
+    assert [(order["state"], order["mode"]) for order in lab.orders()] == [
+        ("replaced", "ledger"),
+        ("submitted", "plan"),
+    ]
 
 
 def test_a_job_that_never_ran_was_no_attempt_at_its_shards(lab: Any, planned: Any) -> None:

@@ -140,6 +140,22 @@ def test_where_every_node_fails_the_nodes_are_not_to_blame_and_none_is_left_out(
     assert did(report, "left out") == []
 
 
+def test_a_node_of_long_ago_is_none_that_could_do_better(lab: Any) -> None:
+    lab.day()
+    lab.tick()
+    lab.cluster.only.become("FAILED", node="retired")
+    lab.ended(lab.order(), "crash", node="retired")
+    lab.tick()
+    lab.later(7 * 3600)
+    lab.tick()
+    lab.cluster.last.become("NODE_FAIL", 0, 1, node="n7")
+    lab.cluster.last.become("NODE_FAIL", 2, 3, node="n8")
+    lab.tick()
+    lab.later(1000)
+    lab.tick()
+    assert lab.cluster.last.spec.exclude == ()
+
+
 def test_a_nodes_failure_grows_old_while_other_tasks_of_the_job_go_on(lab: Any) -> None:
     lab.day()
     lab.tick()

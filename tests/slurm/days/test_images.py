@@ -200,6 +200,21 @@ def test_nothing_of_a_persons_own_python_and_no_secret_is_seen_inside(ordered: A
     assert "DAYSCRIBE_LEDGER__DSN" not in environment
 
 
+def test_what_the_host_runs_of_a_job_cannot_be_changed_from_inside(ordered: Any) -> None:
+    """What decodes strangers' bytes may write its records there; not the next task's script, nor where it logs."""
+    job = ordered.home / "jobs" / "1"
+    before = (job / "job.env").read_text()
+    tries = [
+        f"echo touch /owned >>{job}/job.env", f"mv {job}/job.env {job}/x", f"rm {job}/job.json", f"touch {job}/log/x",
+        f"rm -r {job}/log", f"ln -s /etc/passwd {job}/log/task-1.log",
+    ]  # fmt: skip
+    said = look_inside(ordered, "sh", "-c", "; ".join(f"({one}) 2>/dev/null || echo refused" for one in tries))
+    assert said.split() == ["refused"] * len(tries)
+    assert (job / "job.env").read_text() == before
+    look_inside(ordered, "touch", str(job / "task-0.0.ended.json"))
+    assert (job / "task-0.0.ended.json").exists()
+
+
 def test_what_is_to_be_transcribed_and_the_image_itself_cannot_be_written(ordered: Any) -> None:
     tried = (
         f"touch {ordered.folder}/audio/{DAY}/new; touch /opt/dayscribe/new; touch {ordered.home}/new; touch /tmp/new"
@@ -259,8 +274,9 @@ def test_a_cancelled_job_leaves_no_process(site: Any, at_work: dict[str, Any]) -
 def test_a_process_that_outlives_our_program_dies_with_its_image(ordered: Any) -> None:
     """It left its session, so nobody's signal reaches it; the image ends with the program that it was started for."""
     seconds = str(100_000 + os.getpid())  # a sleep that can be told from everybody's
-    said = look_inside(ordered, "sh", "-c", f"setsid sleep {seconds} & ps -eo args 2>/dev/null || cat /proc/*/cmdline")
-    assert seconds in said
+    seen = f"grep -lz '^{seconds}$' /proc/[0-9]*/cmdline | wc -l"  # itself, the shell, and the stray
+    said = look_inside(ordered, "sh", "-c", f"setsid sleep {seconds} & sleep 1; grep -zc . /proc/$!/cmdline; {seen}")
+    assert said.splitlines()[0] == "2"  # sleep and its seconds
     ordered.cluster.until(lambda: f"sleep\0{seconds}\0".encode() not in every_command(), "the stray is gone", 10)
 
 
