@@ -120,9 +120,9 @@ MUTANTS: dict[str, Mutant] = {
     "a refused order is an attempt at its shards": Mutant(
         (
             (
-                "hpc/tick/submit.py",
-                "release_plan(self._world, job, str(refusal), ran=False)",
-                "release_plan(self._world, job, str(refusal), ran=True)",
+                "hpc/tick/follow.py",
+                "if begun is not None else frozenset()",
+                'if begun is not None else frozenset(held["id"] for held in held_now)',
             ),
         ),
         (f"{RECORDS}::test_refused_orders_use_no_attempts_up",),

@@ -201,6 +201,7 @@ def test_an_image_that_did_not_start_is_wanting_with_the_sentence_of_its_record(
 
 def test_a_job_that_ended_early_tells_what_it_had_found_and_its_last_lines(folder: Path) -> None:
     visit.write(folder / visit.FINDINGS, [GOOD], complete=False)
+    (folder / visit.LOG).parent.mkdir(exist_ok=True)
     (folder / visit.LOG).write_text("one\ntwo\nthree\n\nslurmstepd: CANCELLED DUE TO TIME LIMIT\n")
 
     assert visit.outcome(folder, Stage("RUNNING", runs=True)) is None
@@ -216,7 +217,7 @@ def test_a_job_that_left_nothing_at_all_says_so(folder: Path) -> None:
     found = visit.outcome(folder, Stage("FAILED", over=True))
 
     assert found is not None
-    assert found[0].mend == f"It printed nothing into {folder}/task-0.log: can this node see that folder?"
+    assert found[0].mend == f"It printed nothing into {folder}/log/task-0.log: can this node see that folder?"
 
 
 @pytest.mark.parametrize(
