@@ -50,12 +50,12 @@ lines=$(sources)
 mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
-    "$suite" "$work/root.tar" ${lines:+-} <<<"$lines"
-mkdir "$work/root"
+    "$suite" "$work/system.tar" ${lines:+-} <<<"$lines"
+mkdir "$work/system"
 # Without devices, which a build in a user namespace could not make, and which the runtime brings.
-tar -xf "$work/root.tar" -C "$work/root" --exclude='./dev/*'
-rm -f "$work/root.tar"
-: >"$work/root/etc/resolv.conf"
-rm -f "$work/root/etc/hostname" "$work/root/etc/apt/apt.conf.d/99mmdebstrap"
-"$RUNTIME" build --force --mksquashfs-args '-Xcompression-level 1' "$work/base.sif" "$work/root"
+tar -xf "$work/system.tar" -C "$work/system" --exclude='./dev/*'
+rm -f "$work/system.tar"
+: >"$work/system/etc/resolv.conf"
+rm -f "$work/system/etc/hostname" "$work/system/etc/apt/apt.conf.d/99mmdebstrap"
+"$RUNTIME" build --force --mksquashfs-args '-Xcompression-level 1' "$work/base.sif" "$work/system"
 mv "$work/base.sif" "$out"

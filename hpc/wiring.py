@@ -244,8 +244,6 @@ def doctors_job(settings: Settings, *, minutes: int) -> JobSpec:
     # Without an image the clone itself runs, since a copy of the code has no models beside it.
     code = code_copy.keep(settings.home)[1] if settings.containers.audio else Path(__file__).resolve().parent.parent
     variables = {**_variables(settings, order), "DAYSCRIBE_CODE": str(code), "DAYSCRIBE_JOB": str(folder.path)}
-    if gpu and variables.get("DAYSCRIBE_ENGINE__DEVICE", "auto") == "auto":
-        variables["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"
     folder.make(order, variables)
     settings.results_folder.mkdir(parents=True, exist_ok=True)  # on the node it has to be there
     return JobSpec(
@@ -307,6 +305,8 @@ def _variables(settings: Settings, order: Order) -> dict[str, str]:
     """What a job is told: our settings, what libpq is told here (never a password), and what runs it.
     A server of our own is found anew by each job: its socket changes with every start."""
     given, names = environment(settings), set(_LIBPQ)
+    if order.gpu and settings.engine.device == "auto":
+        given["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
     if order.mode == "plan" or not settings.schedule.ledger_on_nodes:
         given.pop("DAYSCRIBE_LEDGER__DSN", None)
         names.clear()

@@ -98,12 +98,18 @@ class Images:
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
-    """Images out of containers/*.def; made once, and again when a recipe or a lock changes."""
+def image_builder() -> Path:
+    """scripts/images.sh, on a machine that can build images."""
     if why := _no_images_here():
-        pytest.skip(f"NOT TESTED: containers/*.def and every job inside of images. {why}")
+        pytest.skip(f"NOT TESTED: containers/ and every job inside of images. {why}")
+    return _ROOT / "scripts" / "images.sh"
+
+
+@pytest.fixture(scope="session")
+def images(image_builder: Path) -> Images:
+    """Images out of containers/*.def; made once, and again when a recipe or a lock changes."""
     made = subprocess.run(
-        [_ROOT / "scripts" / "images.sh", _ROOT / ".images"], env=os.environ | {"IMAGES_ANY_CODE": "1"}, check=False,
+        [image_builder, _ROOT / ".images"], env=os.environ | {"IMAGES_ANY_CODE": "1"}, check=False,
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,10 +15,10 @@ from hpc.errors import NoAnswer
 from hpc.job_folder import Order, Record, folder_of
 from hpc.jobs import MASTER, Look
 from hpc.tick.housekeeping import ingest_day
-from hpc.tick.witnesses import Sight, judge, sight, starts
+from hpc.tick.witnesses import Sight, judge, last, sight, starts
 from hpc.tick.world import Report, World, about
 
-IN_HAND = 2  # shards that a task may have in hand at once: its one lease is read while another is transcribed
+IN_HAND = 2  # shards that a task has in hand at once: one is read while another is transcribed
 # A start that ended so tried nothing that it did not finish.
 _NO_ATTEMPT = frozenset({TaskEnd.STOPPED, TaskEnd.INFRASTRUCTURE, TaskEnd.SUPERSEDED, TaskEnd.SETTINGS})
 RETRY_AFTER = timedelta(seconds=5)  # before a shard that a job left over is claimed again
@@ -70,10 +70,11 @@ def tidy(world: World, report: Report, look: Look) -> None:
             report.done("took back", f"job {job}", "its order is over" if job in strays else "one master waits already")
 
 
-def release_plan(world: World, job: Job, why: str, *, begun: Begun | None = None) -> None:
-    """Give back the shards that were leased for a job without a ledger; of those that it began that was an attempt."""
+def release_plan(world: World, job: Job, why: str, *, records: Sequence[Record] = ()) -> None:
+    """Give back the shards that were leased for a job without a ledger. Of those that its tasks, by their records, had
+    begun that was an attempt."""
     held_now = world.session(shards.owned, holder(job))
-    tried = begun.of(held["id"] for held in held_now) if begun is not None else frozenset()
+    tried = _tried(folder_of(world.home, job.id).given(), records, {held["id"] for held in held_now})
     for held in held_now:
         with suppress(LeaseLost):  # settled, or taken by somebody else
             if held["id"] in tried:
@@ -83,31 +84,17 @@ def release_plan(world: World, job: Job, why: str, *, begun: Begun | None = None
                 world.session(shards.release, held["id"], held["epoch"])
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What the tasks of a plan had in hand when they ended, as far as can be told from outside."""
-
-    order: Order
-    ends: Mapping[int, str | None]  # task → how its latest start ended
-
-    def of(self, left: Iterable[int]) -> frozenset[int]:
-        """Of the shards that are left, those that were tried. A task works its share in order, so a task that broke was
-        at the first of them; one that ended its share tried all; one that was stopped or never started charges none."""
-        still, found = frozenset(left), set[int]()
-        for task, end in self.ends.items():
-            mine = [planned.id for planned in self.order.share(task) if planned.id in still]
-            if end not in _NO_ATTEMPT:
-                found.update(mine if end == TaskEnd.DONE else mine[:IN_HAND])
-        return frozenset(found)
-
-
-def _begun(order: Order | None, records: Sequence[Record]) -> Begun | None:
-    ends: dict[int, tuple[int, str | None]] = {}
-    for record in records:
-        ends[record.task] = max(
-            ends.get(record.task, (-1, None)), (record.restart, record.ended_as), key=lambda e: e[0]
-        )
-    return None if order is None else Begun(order, {task: end for task, (_, end) in ends.items()})
+def _tried(order: Order | None, records: Sequence[Record], left: Set[int]) -> set[int]:
+    """Of the shards that are left, those that were begun, as far as can be told from outside. A task works its share in
+    order: one that broke was at the first of them, one that ended its share tried all."""
+    tried: set[int] = set()
+    if order is None:
+        return tried
+    for record in last(records):
+        if record.ended_as not in _NO_ATTEMPT:
+            mine = [planned.id for planned in order.share(record.task) if planned.id in left]
+            tried.update(mine if record.ended_as == TaskEnd.DONE else mine[:IN_HAND])
+    return tried
 
 
 def _follow_one(world: World, report: Report, look: Look, job: Job) -> Live | None:
@@ -159,7 +146,7 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
         if not ingest_day(world, report, job.site, job.date):
             return False
         apply_failures(world, job)
-        release_plan(world, job, "the job ended before this shard was done", begun=_begun(folder.given(), records))
+        release_plan(world, job, "the job ended before this shard was done", records=records)
     now = next(iter(world.session(jobs.live, job.id)), None)  # another tick may have withdrawn it before we looked
     if now is None:
         return True  # or closed it

@@ -237,8 +237,6 @@ class Orders:
             "DAYSCRIBE_CODE": str(code.folder),
             "DAYSCRIBE_JOB": str(folder.path),
         }
-        if gpu and variables.get("DAYSCRIBE_ENGINE__DEVICE", "auto") == "auto":
-            variables["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
         folder.make(order, variables)
         return JobSpec(
             name=name_of(job.kind, day, job.token), script=self._world.scripts / SCRIPTS[job.kind],

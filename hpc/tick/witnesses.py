@@ -109,7 +109,7 @@ def judge(
     `seen` is empty when the scheduler knows the job no longer: then the records of all its tasks have to speak for it.
     `open_shards` is None where the job has no day."""
     words = Counter(one.state for one in seen for _ in range(one.tasks))
-    ends = Counter(record.ended_as or "no exit record" for record in _last(records))
+    ends = Counter(record.ended_as or "no exit record" for record in last(records))
     never = len(set(range(tasks)) - {record.task for record in records})
     witnesses = {
         "scheduler": dict(words) or "does not know it any more",
@@ -152,7 +152,7 @@ def _ended_as(record: Record | None, seen: Seen | None) -> TaskEnd | None:
     return TaskEnd.CANCELLED if seen.state == "CANCELLED" else TaskEnd.CRASH
 
 
-def _last(records: Iterable[Record]) -> list[Record]:
+def last(records: Iterable[Record]) -> list[Record]:
     """The latest start of each task."""
     latest: dict[int, Record] = {}
     for record in records:
@@ -164,7 +164,7 @@ def _last(records: Iterable[Record]) -> list[Record]:
 def _why(words: Mapping[str, int], ends: Mapping[str, int], records: Iterable[Record], open_shards: int | None) -> str:
     """The sentence a person needs first."""
     reasons = [
-        record.reason for record in _last(records) if record.reason and record.ended_as not in ("done", "superseded")
+        record.reason for record in last(records) if record.reason and record.ended_as not in ("done", "superseded")
     ]
     if reasons:
         reason, count = Counter(reasons).most_common(1)[0]

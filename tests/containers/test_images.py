@@ -112,7 +112,7 @@ def test_no_trace_of_the_builder_stays(images: Any, name: str) -> None:
     patterns = [part for word in sorted(words) for part in ("-e", word)]
     assert images.inside(one, "sh", "-c", f'grep -rsIlF "$@" {KEPT}; true', "-", *patterns) == ""
     leftovers = (
-        "/etc/pip.conf /root/.config /root/.cache /root/.pip /var/cache/build/* /var/cache/apt/* /var/lib/apt/lists/*"
+        "/etc/pip.conf ~root/.config ~root/.cache ~root/.pip /var/cache/build/* /var/cache/apt/* /var/lib/apt/lists/*"
     )
     leftovers += " /etc/apt/sources.list /etc/apt/auth.conf.d/* /opt/venv/bin/pip* /opt/globus/bin/pip* /etc/hostname"
     assert images.inside(one, "sh", "-c", f"ls -d {leftovers} 2>/dev/null; true") == ""

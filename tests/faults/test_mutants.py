@@ -53,7 +53,7 @@ SETTLE_WITHOUT_EPOCH = (
         "WHERE id = %(id)s AND state = 'leased' AND sealed IS NOT NULL;",
     ),
 )
-FOLLOW, ORDERS, RECORDS = (f"tests/integration/tick/test_tick_{name}.py" for name in ("follow", "orders", "ledger"))
+FOLLOW, ORDERS, PLANS = (f"tests/integration/tick/test_tick_{name}.py" for name in ("follow", "orders", "plans"))
 SCRIPT, IMAGES = "tests/unit/test_job_containers.py", "tests/integration/test_orders_in_images.py"
 NO_ATTEMPT = "test_a_start_that_never_came_to_our_program_is_no_attempt_at_a_shard"
 MUTANTS: dict[str, Mutant] = {
@@ -121,11 +121,11 @@ MUTANTS: dict[str, Mutant] = {
         (
             (
                 "hpc/tick/follow.py",
-                "if begun is not None else frozenset()",
-                'if begun is not None else frozenset(held["id"] for held in held_now)',
+                "    tried: set[int] = set()\n",
+                "    tried: set[int] = set(left)\n",
             ),
         ),
-        (f"{RECORDS}::test_refused_orders_use_no_attempts_up",),
+        (f"{PLANS}::test_refused_orders_use_no_attempts_up",),
     ),
     "a stale epoch may fail a shard": Mutant(
         (FAIL_WITHOUT_EPOCH,), (f"{CLAIMS}::test_a_stale_epoch_cannot_close_a_shard",)
@@ -274,11 +274,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a start that failed for the image is an attempt": Mutant(
         (("hpc/tick/follow.py", "frozenset({TaskEnd.STOPPED, TaskEnd.INFRASTRUCTURE,", "frozenset({TaskEnd.STOPPED,"),),
-        (f"{RECORDS}::{NO_ATTEMPT}",),
+        (f"{PLANS}::{NO_ATTEMPT}",),
     ),
     "a task that was stopped has tried what it did not begin": Mutant(
         (("hpc/tick/follow.py", "frozenset({TaskEnd.STOPPED, TaskEnd", "frozenset({TaskEnd"),),
-        (f"{RECORDS}::test_stopped_in_good_order_again_and_again_a_plan_loses_no_shard_that_nobody_read",),
+        (f"{PLANS}::test_stopped_in_good_order_again_and_again_a_plan_loses_no_shard_that_nobody_read",),
     ),
     "what an image decodes may rewrite its own job's settings": Mutant(
         (("slurm/container.sh", "{job.env,job.json,log}", "{job.json,log}"),),
