@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test check demo-slurm cluster-up cluster-down images docs format lock clean
+.PHONY: help demo install test check demo-globus demo-slurm cluster-up cluster-down images docs format lock clean
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONNOUSERSITE := 1
@@ -11,6 +11,7 @@ unexport PYTHONPATH
 BIN := $(VIRTUAL_ENV)/bin
 READY := $(VIRTUAL_ENV)/.ready
 SLURM := $(VIRTUAL_ENV)/.ready-slurm
+DELIVERY := $(VIRTUAL_ENV)/.ready-delivery
 CLUSTER := $(CURDIR)/.cluster
 IMAGES := $(CURDIR)/.images
 
@@ -22,7 +23,7 @@ demo: $(READY) ## Make a synthetic day and transcribe it, for real, on this mach
 
 install: $(READY) ## Make the environment .venv, and nothing else
 
-test: $(READY) $(SLURM) ## Run all checks and all tests
+test: $(READY) $(SLURM) $(DELIVERY) ## Run all checks and all tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest
 
@@ -33,6 +34,9 @@ check: $(READY) ## Lint, type-check, and hold the house's contracts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh') .ci/run
 	$(BIN)/shfmt -d -i 4 -ci $$(git ls-files '*.sh') .ci/run
+
+demo-globus: $(SLURM) ## Show how a day comes by Globus: one on loopback, that harms a file on its way
+	@scripts/demo_globus.sh "$(CURDIR)/.demo-globus"
 
 demo-slurm: $(SLURM) ## Show the demo's day on a Slurm to throw away, each job in its image
 	@scripts/demo_slurm.sh "$(CURDIR)/.demo-slurm" "$(IMAGES)"
@@ -60,14 +64,14 @@ COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header
 lock: $(READY) ## Write requirements/*.lock anew
 	$(COMPILE) --group dev --all-extras pyproject.toml -o requirements/dev.lock
 	$(COMPILE) --no-annotate -c requirements/dev.lock --group image --extra speech pyproject.toml -o requirements/audio.lock
-	$(COMPILE) --no-annotate -c requirements/dev.lock --group image pyproject.toml -o requirements/utils.lock
+	$(COMPILE) --no-annotate -c requirements/dev.lock --group image --extra globus pyproject.toml -o requirements/utils.lock
 	$(COMPILE) --no-annotate requirements/globus-cli.in -o requirements/globus-cli.lock
 
 clean: ## Stop the demo's database and the cluster, and remove what make made
 	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo" db stop || true; fi
 	@if [[ -x $(BIN)/dayscribe ]]; then $(BIN)/dayscribe --set home="$(CURDIR)/.demo-slurm/home" db stop || true; fi
 	@scripts/cluster.sh down "$(CLUSTER)" --purge
-	rm -rf .demo .images .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .demo .demo-slurm .demo-globus .images .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/bootstrap.sh scripts/packages.sh
 	@scripts/bootstrap.sh "$(VIRTUAL_ENV)"
@@ -75,4 +79,8 @@ $(READY): requirements/dev.lock requirements/bootstrap.lock pyproject.toml scrip
 
 $(SLURM): $(READY) scripts/packages.sh
 	@scripts/packages.sh slurm
+	@touch $@
+
+$(DELIVERY): $(READY) scripts/packages.sh
+	@scripts/packages.sh delivery
 	@touch $@

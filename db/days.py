@@ -47,6 +47,7 @@ class SlotFinding:
     finding: str
     name: str | None = None
     size: int | None = None
+    begins: datetime | None = None  # the instant; None: a time that the site's clock never shows
 
 
 def _day(row: dict[str, Any]) -> Day:

@@ -12,7 +12,10 @@ from typing import NoReturn
 
 KNOWN: frozenset[str] = frozenset(
     {
-        "days.listed",
+        "listing.intx", "days.listed",
+        "transfer.intended", "transfer.asking", "transfer.answered", "transfer.submitted",
+        "transfer.verifying", "transfer.settled", "transfer.closed", "transfer.opened",
+        "move.half", "move.written", "move.renamed", "tidy.marked", "tidy.removed",
         "claim.before", "claim.committed",
         "renew.committed",
         "unpack.opened", "unpack.member", "unpack.ended",
@@ -22,6 +25,9 @@ KNOWN: frozenset[str] = frozenset(
         "record.before", "record.intx", "seal.intx", "settle.intx", "record.committed",
         "fail.intx", "fail.committed",
         "export.half", "export.renamed",
+        "deliver.begun", "deliver.linked", "deliver.tar_half", "deliver.tar_renamed", "deliver.remembered",
+        "deliver.packed", "deliver.withdrawn", "deliver.intended", "deliver.submitted", "deliver.files_sent",
+        "deliver.files_verified", "deliver.manifest_sent", "deliver.closed",
         "migrate.intx", "migrate.committed",
         "demo.archive_half", "demo.archive_renamed",
         "order.intended", "order.asking", "order.answered", "order.submitted", "order.withdrawn", "order.closed",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from db import days, events, faults
+from db import days, events, faults, listings, transfers
 from db.connect import Connection, translated
 from db.errors import LeaseLost
 from db.sql import load
@@ -200,9 +200,13 @@ def retry(connection: Connection, day: days.Day, *, actor: str) -> int:
     with connection.transaction():
         state = days.lock(connection, day.id)
         count = connection.execute(SQL["retry"], {"day_id": day.id}).rowcount
+        forgiven = transfers.forgive(connection, day.id)
+        if forgiven:
+            listings.look_again(connection, day.id, timedelta(0))
         if count or state in (DayState.PROCESSING_FAILED, DayState.TRANSFER_FAILED):
             to = DayState.PENDING if state == DayState.TRANSFER_FAILED else DayState.READY_TO_PROCESS
             if state not in OPEN:
                 days.move_or_refuse(connection, day, to, actor=actor)
+            listings.look_again(connection, day.id, timedelta(0))
             events.add(connection, "day.retried", actor=actor, day_id=day.id, shards=count)
     return count

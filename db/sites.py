@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
 
 from db.connect import Connection, translated
 from db.errors import BadData
@@ -27,6 +32,9 @@ class Site:
     location: str
     time_zone: str
     slot_minutes: int | None  # None: no grid
+    slot_clock: str = "local"  # or "utc": the clock that dates and slots in names are read from
+    layout: Mapping[str, Any] = field(default_factory=dict)  # as hpc/layout.py takes it
+    route: Mapping[str, Any] = field(default_factory=dict)  # as hpc/route.py takes it; empty: its files are at hand
 
 
 @translated()
@@ -38,6 +46,9 @@ def put(
     source: str = "local",
     time_zone: str = "UTC",
     slot_minutes: int | None = 10,
+    slot_clock: str = "local",
+    layout: Mapping[str, Any] | None = None,
+    route: Mapping[str, Any] | None = None,
 ) -> Site:
     """Make the site, or change where its audio lies."""
     if not NAME.fullmatch(name):
@@ -50,6 +61,9 @@ def put(
             "location": location,
             "time_zone": time_zone,
             "slot_minutes": slot_minutes,
+            "slot_clock": slot_clock,
+            "layout": Jsonb(dict(layout or {})),
+            "route": Jsonb(dict(route or {})),
         },
     ).fetchone()
     assert row is not None
@@ -64,6 +78,12 @@ def get(connection: Connection, name: str) -> Site:
         known = ", ".join(site.name for site in every(connection)) or "none yet"
         raise UnknownSite(f"no site is called {name!r}; known: {known}")
     return Site(**row)
+
+
+@translated()
+def discovering(connection: Connection, site_id: int, *, every: timedelta) -> bool:
+    """Whether it is time to ask the site's source which days it has, and nobody else does."""
+    return connection.execute(SQL["discovering"], {"id": site_id, "every": every}).rowcount == 1
 
 
 @translated()

@@ -42,9 +42,13 @@ class TransferState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
     NEEDS_LOGIN = "needs_login"
+    NEEDS_CONSENT = "needs_consent"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    OVER_QUOTA = "over_quota"
+    EXPIRED = "expired"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
 
 
 class JobState(StrEnum):
@@ -75,6 +79,27 @@ class TaskEnd(StrEnum):
     VANISHED = "vanished"
 
 
+class FileState(StrEnum):
+    """What has become of one file that a day's source lists."""
+
+    LISTED = "listed"
+    ARRIVED = "arrived"
+    MISSING = "missing"
+    WRONG = "wrong"
+    WAIVED = "waived"
+    GONE = "gone"
+    REMOVED = "removed"
+
+
+class DeliveryState(StrEnum):
+    """How far a day is on its way to a target outside."""
+
+    WANTED = "wanted"
+    SENDING = "sending"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
 class Finding(StrEnum):
     """What is known of one file that a slot should have."""
 
@@ -88,9 +113,11 @@ class Finding(StrEnum):
 
 S = DayState
 MOVES: dict[DayState, frozenset[DayState]] = {
-    S.PENDING: frozenset({S.TRANSFERRING, S.READY_TO_PROCESS, S.HELD}),
+    # A source that shows nothing for a day, twice and hours apart, has nothing for it: that day is complete.
+    S.PENDING: frozenset({S.TRANSFERRING, S.READY_TO_PROCESS, S.COMPLETED, S.HELD}),
     S.TRANSFERRING: frozenset({S.READY_TO_PROCESS, S.TRANSFER_FAILED, S.HELD}),
-    S.TRANSFER_FAILED: frozenset({S.PENDING, S.HELD}),
+    # A retry fetches what is missing; a person may also go on without it.
+    S.TRANSFER_FAILED: frozenset({S.PENDING, S.READY_TO_PROCESS, S.HELD}),
     S.READY_TO_PROCESS: frozenset({S.PROCESSING, S.TRANSFERRING, S.HELD}),
     S.PROCESSING: frozenset({S.COMPLETED, S.COMPLETED_WITH_ERRORS, S.PROCESSING_FAILED, S.READY_TO_PROCESS, S.HELD}),
     S.PROCESSING_FAILED: frozenset({S.PENDING, S.READY_TO_PROCESS, S.HELD}),
@@ -102,8 +129,11 @@ MOVES: dict[DayState, frozenset[DayState]] = {
 }
 FINISHED = frozenset({S.COMPLETED, S.COMPLETED_WITH_ERRORS})
 OPEN = frozenset({S.READY_TO_PROCESS, S.PROCESSING})
+T = TransferState
+MOVING = frozenset({T.INTENT, T.ACTIVE, T.PAUSED, T.NEEDS_LOGIN, T.NEEDS_CONSENT})
+TRANSFERS_OVER = frozenset(set(T) - MOVING)
 JOBS_OVER = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.REPLACED})
-del S
+del S, T
 
 
 def sources_of(target: DayState) -> list[str]:

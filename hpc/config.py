@@ -17,13 +17,16 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from hpc.errors import BadSetting
 from hpc.sections import (
     ContainersSettings,
+    DeliverSettings,
     EngineSettings,
     Folder,
+    GlobusSettings,
     LedgerSettings,
     ScheduleSettings,
     Section,
     ServeSettings,
     SlurmSettings,
+    TransferSettings,
     WorkerSettings,
     empty_is_none,
     folders,
@@ -38,7 +41,7 @@ RESERVED = frozenset(
     PREFIX + name
     for name in (
         "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB", "EXCHANGE",
-        "IMAGE_SHA256", "STAGED", "INSIDE", "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT",
+        "IMAGE_SHA256", "STAGED", "INSIDE", "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT", "GLOBUS_SECRET",
     )
 )  # fmt: skip
 COMMAND_LINE = "command line"
@@ -79,8 +82,14 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     slurm: SlurmSettings = SlurmSettings()
     containers: ContainersSettings = ContainersSettings()
+    transfer: TransferSettings = TransferSettings()
+    globus: GlobusSettings = GlobusSettings()
+    deliver: DeliverSettings = DeliverSettings()
     shared: bool = Field(
         default=False, description="A project group works here: new files are its own to write, and nobody else's."
+    )
+    purged: Annotated[list[Folder], NoDecode, BeforeValidator(folders)] = Field(
+        default_factory=list, description="Folders that the cluster empties by itself, such as its scratch."
     )
     login_nodes: Annotated[list[str], NoDecode, BeforeValidator(words)] = Field(
         default_factory=list, description="Names of hosts (login* is one) on which nothing long is started."
@@ -89,6 +98,10 @@ class Settings(BaseSettings):
     @property
     def results_folder(self) -> Path:
         return self.results or self.home / "results"
+
+    @property
+    def staging_folder(self) -> Path:
+        return self.transfer.staging or self.home / "staging"
 
     @classmethod
     def settings_customise_sources(

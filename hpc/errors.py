@@ -4,9 +4,17 @@ TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   EngineLost                ArchiveDamaged                ModelMissing
   Interrupted               QuarantinedRecordings         ModelChanged
   MachineUnfit              SourceMissing                 UnknownName
-  NoAnswer                                                BadSetting
+  NoAnswer                  AudioGone                     BadSetting
+  InFlight
+  NotVerified
+  TargetFull
                                                           SubmitRefused
                                                           OnLoginNode
+                                                          MoverTrouble
+                                                            NeedsLogin
+                                                            NeedsConsent
+                                                            SubmissionUnknown
+                                                            HostKeyRefused
 """
 
 from __future__ import annotations
@@ -55,6 +63,10 @@ class SourceMissing(BadData):
     """The source has nothing for this day."""
 
 
+class AudioGone(BadData):
+    """The day's audio is no longer staged."""
+
+
 class ModelMissing(NeedsConfiguration):
     """A model is not on this machine."""
 
@@ -76,7 +88,39 @@ class MachineUnfit(TryAgain):
 
 
 class NoAnswer(TryAgain):
-    """The job scheduler does not answer; what was asked of it may be done or not."""
+    """A service (the job scheduler, a mover) does not answer; what was asked of it may be done or not."""
+
+
+class InFlight(TryAgain):
+    """A mover has it; run the same command later, and it goes on from there."""
+
+
+class NotVerified(TryAgain):
+    """What is at the target is not what was sent."""
+
+
+class TargetFull(TryAgain):
+    """The target has no room left."""
+
+
+class MoverTrouble(NeedsConfiguration):
+    """The service that moves files refuses, and will go on refusing until a person changes something."""
+
+
+class NeedsLogin(MoverTrouble):
+    """The service that moves files wants a login."""
+
+
+class SubmissionUnknown(MoverTrouble):
+    """The service that moves files does not know this submission any more, and never took it."""
+
+
+class HostKeyRefused(MoverTrouble):
+    """The target's host key is not known here, or is another than the one that is."""
+
+
+class NeedsConsent(MoverTrouble):
+    """The service that moves files wants a consent that its owner has not given."""
 
 
 class SubmitRefused(NeedsConfiguration):

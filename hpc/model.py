@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
+from db.errors import BadData
+from db.states import TransferState
 from hpc.errors import FailureClass
 
 SAMPLE_RATE = 16_000  # Hz; what Whisper hears, mono
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What a file's bytes come to."""
+
+    algorithm: str  # as hashlib names it: "sha256", "md5", …
+    value: str  # lower-case hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,35 @@ class RemoteFile:
 
     path: str  # relative to the source's root, "/" between folders
     size: int  # bytes
-    sha256: bytes | None = None
+    checksum: Checksum | None = None  # where the source offers one
+    modified: datetime | None = None  # aware
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What is asked of a mover: these files, under an id that was stored before anything was asked."""
+
+    submission: UUID  # the same one twice is the same task
+    label: str  # what a person reads in the mover's own list of tasks
+    files: tuple[tuple[str, str], ...]  # (path below the mover's source, path below its destination)
+    deadline: datetime  # aware; what has not arrived by then never will
+
+    def __post_init__(self) -> None:
+        """Whoever moves is the last who can refuse a way out of the two folders."""
+        for path in (one for pair in self.files for one in pair):
+            if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+                raise BadData(f"{path[:200]!r} is no path below a folder, so it is not moved")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a mover says of a task. SUCCEEDED is its opinion: the files are looked at all the same."""
+
+    state: TransferState  # never INTENT
+    message: str = ""  # one sentence, for what is neither going on nor well over
+    bytes: int = 0  # moved so far
+    files: int = 0
+    skipped: tuple[str, ...] = ()  # source paths that it says it left out
 
 
 @dataclass(frozen=True, slots=True)

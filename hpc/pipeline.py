@@ -21,7 +21,7 @@ from hpc.stages.unpack import ArchiveLimits
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a worker works with; hpc/wiring.py makes them from the settings."""
+    """What a worker works with; hpc/wiring/ makes them from the settings."""
 
     feed: Feed
     decoders: DecoderPool

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import date
+from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from hpc.jobs import JobSpec, Look
-from hpc.model import Audio, Failure, RemoteFile, Shard, Transcript
+from hpc.model import Audio, Checksum, Failure, Move, Progress, RemoteFile, Shard, Transcript
+from hpc.parcel import Packed, Slip
 
 
 class Source(Protocol):
     """Where a site's audio comes from. A listing error raises; an empty day is an empty sequence."""
 
     def days(self) -> Iterable[date]: ...
-    def listing(self, day: date) -> Sequence[RemoteFile]: ...
+    def listing(self, day: date) -> Iterable[RemoteFile]: ...
+
+
+class Mover(Protocol):
+    """Brings files from one place to another. Where `prompt`, a task goes on without us and every call returns soon;
+    else `submit` itself does the work, for as long as that takes, and belongs into a job of its own.
+
+    MoverTrouble and its leaves (needs login, needs consent, refused, …) say why it does nothing; NoAnswer: it may have
+    taken the move or not, so the same Move is submitted again."""
+
+    @property
+    def prompt(self) -> bool: ...
+
+    def new_submission(self) -> UUID:
+        """The id of a submission to come, to be stored before it is submitted."""
+
+    def submit(self, move: Move) -> UUID:
+        """The task. The same submission again is the same task, whatever became of the first answer."""
+
+    def look(self, task: UUID) -> Progress:
+        """How it stands, in one question."""
+
+    def checksums(self, task: UUID) -> Mapping[str, Checksum]:
+        """Destination path → what the mover itself read of the files that it moved, where it says so."""
+
+    def cancel(self, task: UUID) -> None:
+        """It is to move nothing more."""
 
 
 class Lease(Protocol):
@@ -74,3 +103,21 @@ class Launcher(Protocol):
 
     def cancel(self, job: str, *, only_pending: bool) -> None:
         """Take it back, or what of it still waits. NoAnswer: that may have worked or not."""
+
+
+class Sender(Protocol):
+    """Brings files of ours to a target outside, and says what is there. What is there and the same costs nothing.
+
+    MoverTrouble and its leaves say why it does nothing; TryAgain that it may work later."""
+
+    def withdraw(self, root: Path, manifest: Packed) -> bool:
+        """Take away the manifest of an earlier delivery, if it says something else; False where that cannot be done."""
+
+    def send(self, root: Path, files: Sequence[Packed], slip: Slip, advance: Callable[[int], None]) -> None:
+        """Bring these files below `root` there. InFlight: a mover has them, and the same call goes on with it later."""
+
+    def differing(self, root: Path, files: Sequence[Packed]) -> Sequence[str]:
+        """Those that are not there, whole; looked at anew, whatever `send` thought."""
+
+    def confirm(self, manifest: Packed) -> Sequence[str] | None:
+        """Those that the target's own sha256sum finds amiss; None where it cannot be asked."""

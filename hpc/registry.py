@@ -10,7 +10,7 @@ from hpc.errors import UnknownName
 
 BUILT_IN = {
     "engines": {"whisperx": "hpc.engines.whisperx:WhisperXEngine", "echo": "hpc.engines.echo:EchoEngine"},
-    "sources": {"local": "hpc.sources.local:LocalSource"},
+    "sources": {"local": "hpc.sources.local:LocalSource", "globus": "hpc.sources.globus:GlobusSource"},
 }
 
 

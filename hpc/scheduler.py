@@ -1,7 +1,7 @@
 """One tick of the master scheduler: it reads the world, moves what can move, and returns. Twice at once is harmless.
 
-    look ──► follow ──► tidy ──► rescue, record, list ──► order
-    queue    jobs       strays   the ledger alone         one array a day
+    look ──► follow ──► tidy ──► rescue, record, list ──► carry ─────────► order
+    queue    jobs       strays   the ledger alone         what is far off   one array a day
 
 The scheduler is asked once for everything, and accounting once for what the queue no longer shows. Without an answer
 no order is given, closed or given up: silence is no news. What the ledger alone decides goes on.
@@ -12,13 +12,14 @@ from __future__ import annotations
 import socket
 from dataclasses import asdict
 
-from db import days, jobs
+from db import days, deliveries, jobs
 from db.states import DayState, JobState
 from hpc.jobs import Look
 from hpc.tick.follow import Live, follow, tidy
-from hpc.tick.housekeeping import list_days, record_parts, rescue
+from hpc.tick.housekeeping import carry, list_days, record_parts, rescue
+from hpc.tick.report import Report
 from hpc.tick.submit import Orders
-from hpc.tick.world import Report, World
+from hpc.tick.world import World
 
 
 def tick(world: World) -> Report:
@@ -30,11 +31,13 @@ def tick(world: World) -> Report:
     going = follow(world, report, look, live)
     tidy(world, report, look)
     rescue(world, report)
-    listed = list_days(world, report)
+    listed = list_days(world, report) & carry(world, report)
+    wanted = bool(world.session(deliveries.due, world.user, limit=1))
     if look.queue is None:
         report.waiting("no orders", "scheduler", f"it does not answer ({look.trouble})")
     else:
-        _order(world, report, going, more=[*([] if recorded else ["ingest"]), *([] if listed else ["stage"])])
+        more = {"ingest": not recorded, "stage": not listed, "deliver": wanted}
+        _order(world, report, going, more=[kind for kind, so in more.items() if so])
     report.saw = _seen(look, live, world.user)
     took = round((world.clock() - began) * 1000)
     world.session(jobs.put_tick, owner=world.user, host=socket.gethostname(), took_ms=took, report=asdict(report))

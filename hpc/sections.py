@@ -265,3 +265,81 @@ class SlurmSettings(Section):
     @property
     def asks_for_gpu(self) -> bool:
         return self.gres not in ("", "none")
+
+
+class TransferSettings(Section):
+    """How a day's files come here, and how much of them at once."""
+
+    staging: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="Where files that come from elsewhere are put; empty: staging under home."
+    )
+    budget_gb: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Most that staged files may take up, GB; 0: what the file system has."
+    )
+    budget_files: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most files that may be staged; 0: what the file system has."
+    )
+    quota_command: Annotated[list[str], NoDecode, BeforeValidator(words)] = Field(
+        default_factory=list,
+        description="A program that prints how many bytes and how many files the project may still write.",
+    )
+    reserve_gb: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Room that is left free, GB.")
+    attempts: Count = Field(default=5, description="Transfers that end without a file before its day has failed.")
+    backoff_seconds: Seconds = Field(
+        default=120.0, description="Pause before what did not come is fetched again; it doubles each time."
+    )
+    deadline_hours: Seconds = Field(default=24.0, description="How long a transfer may take.")
+    encrypt: bool = Field(default=True, description="Encrypt what is moved.")
+    files_at_once: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=5_000, description="Most files of one transfer."
+    )
+    verify_seconds: Seconds = Field(
+        default=5.0, description="How long a tick reads arrived files to verify them, before it orders a job."
+    )
+    empty_again_hours: Seconds = Field(
+        default=6.0, description="A source that shows nothing for a day is asked again after so long, to confirm it."
+    )
+    relist_days: Annotated[float, Field(ge=0)] = Field(
+        default=14.0, description="How many days after its date a day is listed again, for what comes late."
+    )
+    relist_hours: Seconds = Field(default=12.0, description="Pause between these listings.")
+    keep_days: Annotated[float, Field(ge=0)] = Field(
+        default=30.0, description="Days for which a finished day's staged archives are kept; their source has them."
+    )
+
+
+class DeliverSettings(Section):
+    """Where `dayscribe deliver` sends days, and as what."""
+
+    to: str = Field(default="", description="Where to, as --to says it; {site} becomes the site's name.")
+    ssh_key: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="The private key for ssh:// targets; empty: as ssh itself finds one."
+    )
+    known_hosts: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="The hosts whose keys are trusted; empty: ssh's own files."
+    )
+    connect_seconds: Seconds = Field(default=30.0, description="How long a host may take to answer.")
+    collection: Text = Field(
+        default=None, description="The Globus collection that has the folder deliveries of home, for globus:// targets."
+    )
+    collection_folder: Text = Field(
+        default=None, description="That folder, as the collection names it; empty: as this cluster does."
+    )
+    bitrate_kbit: Annotated[int, Field(ge=6, le=256)] = Field(default=32, description="Of Opus audio, kbit/s.")
+
+
+class GlobusSettings(Section):
+    """Who we are at Globus; `dayscribe globus check` shows what is still missing."""
+
+    client_id: Text = Field(default=None, description="The application's id, as registered at Globus.")
+    secret_file: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="File with the secret of a service account, mode 0600; empty: a person logs in."
+    )
+    tokens: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="Folder of the logins, one 0600 file a user; empty: globus under home."
+    )
+    seconds: Seconds = Field(default=30.0, description="How long Globus may take to answer.")
+    data_access: Annotated[list[Word], NoDecode, BeforeValidator(words)] = Field(
+        default_factory=list,
+        description="Mapped collections that no site names, such as those of deliveries: each wants a consent.",
+    )

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the named groups that this machine lacks: demo (pipeline and tests), slurm (a real cluster),
-# containers (real images).
+# containers (real images), delivery (to deliver over ssh to oneself).
 set -euo pipefail
-(($#)) || { echo "usage: packages.sh demo|slurm|containers ..." >&2 && exit 64; }
+(($#)) || { echo "usage: packages.sh demo|slurm|containers|delivery ..." >&2 && exit 64; }
 
 packages=()
 for group in "$@"; do
@@ -14,7 +14,9 @@ for group in "$@"; do
         # What builds images and a base for them, and what lets another Debian's Apptainer run here. No squashfuse: where
         # /dev/fuse is closed Apptainer fails with it, and unpacks images without it.
         containers) packages+=(mmdebstrap squashfs-tools uidmap patchelf) ;;
-        *) echo "packages.sh knows no group $group, only demo, slurm and containers" >&2 && exit 64 ;;
+        # The tests start an sshd of their own, on loopback; the system's own is kept from starting (see install).
+        delivery) packages+=(rsync openssh-client openssh-server) ;;
+        *) echo "packages.sh knows no group $group, only demo, slurm, containers and delivery" >&2 && exit 64 ;;
     esac
 done
 
@@ -41,6 +43,12 @@ install() {
         "${as[@]}" mkdir -p /etc/postgresql-common/createcluster.d
         echo "create_main_cluster = false" |
             "${as[@]}" tee /etc/postgresql-common/createcluster.d/dayscribe.conf >/dev/null
+    fi
+    if [[ " $* " == *" openssh-server "* && -d /etc/systemd/system ]]; then
+        # Nobody asked for a door to this machine: what systemd would start is masked before it is there.
+        "${as[@]}" ln -sf /dev/null /etc/systemd/system/ssh.service
+        "${as[@]}" ln -sf /dev/null /etc/systemd/system/ssh.socket
+        echo "sshd is only for the tests; to let the system run it: systemctl unmask ssh.service ssh.socket"
     fi
     "${as[@]}" apt-get update -qq
     "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null

@@ -159,10 +159,24 @@ bind_what_a_tick_reads() {
     bind "$DAYSCRIBE_HOME" "$DAYSCRIBE_HOME" rw
     bind_results
     [[ -z ${exchange:-} ]] || bind "$exchange" "$exchange" rw
+    bind_what_comes
     find_config
     path=${DAYSCRIBE_CONTAINERS__AUDIO:-}
     for path in "${1%/*}" "${path%/*}" "${DAYSCRIBE_SCRIPTS:-}" "${DAYSCRIBE_CONFIG:-}"; do
         [[ ! -e $path ]] || bind "$path"
+    done
+}
+
+# Where days are put that come from elsewhere, and the logins of who moves them, which are renewed there.
+bind_what_comes() {
+    local path
+    for path in "${DAYSCRIBE_TRANSFER__STAGING:-}" "${DAYSCRIBE_GLOBUS__TOKENS:-}"; do
+        [[ -n $path ]] || continue
+        mkdir -p "$path" || unfit "$path cannot be made on $(hostname -s)"
+        bind "$path" "$path" rw
+    done
+    for path in "${DAYSCRIBE_GLOBUS__SECRET_FILE:-}" "${DAYSCRIBE_DELIVER__SSH_KEY:-}" "${DAYSCRIBE_DELIVER__KNOWN_HOSTS:-}"; do
+        [[ ! -r $path ]] || bind "$path"
     done
 }
 
@@ -214,7 +228,8 @@ pass_on() {
     for name in $(compgen -e); do
         case $name in
             DAYSCRIBE_CODE | DAYSCRIBE_SITE) continue ;;
-            DAYSCRIBE_PYTHON | DAYSCRIBE_LEDGER__* | DAYSCRIBE_MONITOR_DSN | DAYSCRIBE_API_TOKEN_FILE | PG*) [[ $kind == utils ]] || continue ;;
+            DAYSCRIBE_PYTHON | DAYSCRIBE_LEDGER__* | DAYSCRIBE_MONITOR_DSN | DAYSCRIBE_API_TOKEN_FILE | PG* | \
+                DAYSCRIBE_GLOBUS_* | GLOBUS_SDK_* | HTTPS_PROXY | https_proxy | NO_PROXY | no_proxy) [[ $kind == utils ]] || continue ;;
             DAYSCRIBE_*) ;;
             *) [[ " ${passed_on[*]} " == *" $name "* ]] || continue ;;
         esac

@@ -7,14 +7,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
@@ -26,7 +29,10 @@ from db.roles import Roles
 # These become other users of the system, as only root can; the rest of the suite runs as root and as anybody else.
 collect_ignore = [] if os.geteuid() == 0 else ["integration/test_embedded_as_root.py"]
 
+settings.register_profile("untimed", deadline=None)  # speed is measured in bench/, on a machine that does nothing else
+settings.load_profile("untimed")
 _ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(_ROOT / "tests" / "globus_service"))  # the loopback Globus: three modules that import each other
 _TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)
 
@@ -155,3 +161,15 @@ def ledger(dsn: str) -> Iterator[Connection]:
 def _execute(dsn: str, statement: str, *names: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(SQL(statement).format(*map(Identifier, names)))
+
+
+@pytest.fixture
+def globus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Globus on loopback; the SDK in this process and in its children is pointed at it."""
+    from globus_full import Service
+    from globus_loopback import serving
+
+    with serving(Service()) as service:
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        yield service

@@ -29,6 +29,7 @@ SELECT d.id, d.state FROM days d WHERE d.id = (SELECT day_id FROM shards WHERE i
 UPDATE days SET state = %(to)s, message = %(message)s, changed = now(),
     started = CASE WHEN %(to)s = 'processing' THEN coalesce(started, now()) ELSE started END,
     finished = CASE WHEN %(to)s IN ('completed', 'completed_with_errors') THEN now() ELSE NULL END,
+    tidied = CASE WHEN %(to)s IN ('completed', 'completed_with_errors') THEN NULL ELSE tidied END,
     summary = coalesce(%(summary)s, summary)
 WHERE id = %(id)s AND state = ANY (%(from)s);
 
@@ -65,17 +66,19 @@ SELECT coalesce(sum(p.engine_seconds), 0)::float8 AS seconds FROM parts p JOIN s
 WHERE s.day_id = %(id)s AND p.state = 'sealed';
 
 -- name: put_slots
-INSERT INTO slots (day_id, slot, kind, finding, name, size, revision)
-SELECT %(day_id)s, slot, kind, finding, name, size, %(revision)s
-FROM unnest(%(slot)s::text[], %(kind)s::text[], %(finding)s::text[], %(name)s::text[], %(size)s::bigint[])
-    AS t (slot, kind, finding, name, size)
+INSERT INTO slots (day_id, slot, kind, finding, name, size, begins, revision)
+SELECT %(day_id)s, slot, kind, finding, name, size, begins, %(revision)s
+FROM unnest(%(slot)s::text[], %(kind)s::text[], %(finding)s::text[], %(name)s::text[], %(size)s::bigint[], %(begins)s::timestamptz[])
+    AS t (slot, kind, finding, name, size, begins)
 ON CONFLICT (day_id, slot, kind) DO UPDATE SET finding = EXCLUDED.finding, name = EXCLUDED.name, size = EXCLUDED.size,
-    revision = EXCLUDED.revision, changed = now()
-WHERE (slots.finding, slots.name, slots.size) IS DISTINCT FROM (EXCLUDED.finding, EXCLUDED.name, EXCLUDED.size);
+    begins = EXCLUDED.begins, revision = EXCLUDED.revision, changed = now()
+WHERE (slots.finding, slots.name, slots.size, slots.begins)
+    IS DISTINCT FROM (EXCLUDED.finding, EXCLUDED.name, EXCLUDED.size, EXCLUDED.begins);
 
 -- name: slots
-SELECT l.slot, l.kind, l.finding, l.name, l.size, s.state AS shard_state
-FROM slots l LEFT JOIN shards s ON s.day_id = l.day_id AND s.slot = l.slot AND l.kind = 'archive'
+SELECT l.slot, l.kind, l.finding, l.name, l.size, l.begins, s.state AS shard_state, f.verified IS NOT NULL AS verified
+FROM slots l LEFT JOIN files f ON f.day_id = l.day_id AND f.slot = l.slot AND f.kind = l.kind
+LEFT JOIN shards s ON s.day_id = l.day_id AND s.slot = l.slot AND l.kind = 'archive'
 WHERE l.day_id = %(id)s ORDER BY l.slot, l.kind;
 
 -- name: status

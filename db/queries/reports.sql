@@ -23,13 +23,14 @@ WHERE day_id = %(day_id)s AND state <> 'provisional' AND (%(state)s::text IS NUL
 
 -- name: rows
 -- Recordings whole, for an export. By their ids: paging by a key of the day would walk over other days' rows.
-SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
+SELECT r.id, i.name AS site, d.date, s.slot, l.begins AS slot_time, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
     t.language_probability, t.text, t.words, t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
     m.location_created, m.text_language, m.author_id, m.author_name, m.author_nickname, m.author_verified, m.digg_count,
     m.share_count, m.comment_count, m.play_count, m.collect_count, m.music_id, m.music_title, m.music_author, m.video_seconds,
     m.subtitle_language, m.collected, m.country
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+LEFT JOIN slots l ON l.day_id = s.day_id AND l.slot = s.slot AND l.kind = 'archive'
 LEFT JOIN transcripts t ON t.id = r.current_id
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
 WHERE r.id = ANY (%(ids)s) ORDER BY r.id;

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from db.names import display
 from hpc.cli.display import Column, clock
+from hpc.cli.gap_map import gap_map
 from hpc.cli.options import DAY, DAYS, App, answering, chosen_site, site_option
 
 if TYPE_CHECKING:
@@ -22,14 +24,8 @@ STATES = (
     "pending", "transferring", "transfer_failed", "ready_to_process", "processing", "processing_failed", "completed",
     "completed_with_errors", "held",
 )  # fmt: skip
-KINDS = {"archive": "a", "metadata": "m", "subtitles": "s", "comments": "c"}
-# A shard's state says more of an archive than that it is there.
-ARCHIVES = {"done": "T", "leased": "w", "failed": "F", "ready": "a"}
-FINDINGS = {"absent_at_source": "-", "empty": "0", "listed_but_missing": "!", "expected": "?", "listed": "?"}
-LEGEND = (
-    "archive: T transcribed, w at work, a arrived, F failed; m metadata, s subtitles, c comments;"
-    " - absent, 0 empty, ! missing, ? not here yet"
-)
+MISSING = 100  # files that are named
+Rows = Sequence[Mapping[str, Any]]
 
 
 @click.group()
@@ -105,32 +101,90 @@ def list_days(
 @site_option
 @answering
 def show(app: App, /, day: date, *, site: str | None) -> None:
-    """Show one day: its tally, its slots, what failed.
+    """Show one day: its tally, its slots, what is missing.
 
-    The map has a line an hour and four marks a slot.
+    The map has a line an hour and four marks a slot. Every file that was listed and did not come is named.
     """
-    from db import days, events
+    from db import days, events, listings, transfers
+    from hpc import wiring
+    from hpc.wiring import movers
+
+    with wiring.session(app.settings) as session:
+        where = chosen_site(session, site)
+        found = session(days.get, where.name, day)
+        tally, slots = session(days.tally, found.id), session(days.slots, found.id)
+        gaps, amiss = session(listings.gaps, found.id), session(listings.amiss, found.id, limit=MISSING)
+        moved = session(transfers.latest, site=where.name, on=day, limit=10)
+        history = session(events.of_day, found.id, limit=10)
+    clock = movers.origin(where).clock.says(day)
+    about = {key: getattr(found, key) for key in ("site", "date", "state", "revision", "staged", "message")}
+    missing = [row | {"name": display(row["path"])} for row in amiss]
+    missing = [{key: value for key, value in row.items() if key != "path"} for row in missing]
+    if app.as_json:
+        about |= {"clock": clock, "tally": tally, "files": gaps, "missing": missing, "slots": slots}
+        app.display.record(about | {"transfers": moved, "events": history})
+        return
+    app.display.record(about | {"clock": clock} | told(tally))
+    _show_files(app, gaps, slots, missing)
+    _show_failures(app, tally)
+    _show_transfers(app, moved)
+    happened = [row | {"detail": _briefly(row["detail"])} for row in reversed(history)]
+    app.display.table(happened, [Column("at"), Column("what"), Column("actor"), Column("detail")], empty="No events.")
+
+
+@command.command()
+@click.argument("day", type=DAY)
+@site_option
+@answering
+def relist(app: App, /, day: date, *, site: str | None) -> None:
+    """List a day again: now, or by the next tick.
+
+    What is new at its source is fetched; what is here stays. Days are listed again by themselves while they are young.
+    """
+    from datetime import timedelta
+
+    from db import days, listings
+    from db.errors import IllegalMove
+    from hpc import wiring
+
+    with wiring.session(app.settings) as session:
+        where = chosen_site(session, site)
+        found = session(days.get, where.name, day)
+        if found.state == "transfer_failed":
+            raise IllegalMove(
+                f"the transfer of {where.name} {day} has failed; fetch it again: dayscribe days retry {day}"
+            )
+        if where.route:
+            session(listings.look_again, found.id, timedelta(0))
+        else:
+            wiring.register(app.settings, session, where, day)  # its files are at hand: there is nothing to wait for
+        _show_state(app, session, found)
+
+
+@command.command()
+@click.argument("day", type=DAY)
+@site_option
+@click.option("--reason", metavar="TEXT", required=True, help="Why; the ledger remembers it.")
+@answering
+def accept(app: App, /, day: date, *, site: str | None, reason: str) -> None:
+    """Go on without the archives that did not come.
+
+    Their slots stay marked as missing, with your reason; `days retry` fetches them after all.
+    """
+    from db import days, transfers
+    from db.errors import IllegalMove
     from hpc import wiring
 
     with wiring.session(app.settings) as session:
         found = session(days.get, chosen_site(session, site).name, day)
-        tally, slots = session(days.tally, found.id), session(days.slots, found.id)
-        history = session(events.of_day, found.id, limit=10)
-    about = {key: getattr(found, key) for key in ("site", "date", "state", "revision", "staged", "message")}
-    if app.as_json:
-        app.display.record(about | {"tally": tally, "slots": slots, "events": history})
-        return
-    app.display.record(about | told(tally))
-    if slots:
-        app.display.text("\n" + gap_map(slots) + "\n\n")
-    if tally["failures"]:
-        columns = [Column("failure_class", "quarantined as"), _count("recordings"), Column("example")]
-        app.display.table(tally["failures"], columns)
-    if tally["failed"]:
-        columns = [Column("name", "failed shard"), Column("failure_class", "class"), Column("failure_reason", "reason")]
-        app.display.table(tally["failed"], columns)
-    happened = [row | {"detail": _briefly(row["detail"])} for row in reversed(history)]
-    app.display.table(happened, [Column("at"), Column("what"), Column("actor"), Column("detail")], empty="No events.")
+        if not session(transfers.standing, found.id)["arrived"]:
+            raise IllegalMove(f"nothing of {found.site} {day} has arrived; there is nothing to go on with")
+        waived = session(transfers.waive, found, actor=getpass.getuser(), reason=reason)
+        if not waived:
+            app.display.say("No archive of the day is missing whose transfer is over.")
+        else:
+            wiring.go_on(app.settings, session, found)
+        _show_state(app, session, found, waived=len(waived))
 
 
 @command.command()
@@ -172,7 +226,7 @@ def release(app: App, /, day: date, *, site: str | None, reason: str | None) -> 
 @click.option("--reason", metavar="TEXT", help="Why; the ledger remembers it.")
 @answering
 def retry(app: App, /, day: date, *, site: str | None, reason: str | None) -> None:
-    """Make a day's failed shards ready again.
+    """Make a day's failed shards, or transfer, ready again.
 
     Quarantined recordings keep their outcome; what is done is never made again.
     """
@@ -182,10 +236,10 @@ def retry(app: App, /, day: date, *, site: str | None, reason: str | None) -> No
     with wiring.session(app.settings) as session:
         found = session(days.get, chosen_site(session, site).name, day)
         count = session(shards.retry, found, actor=getpass.getuser())
-        if count:
+        if count or session(days.by_id, found.id).state != found.state:
             _remember(session, found, reason)
         else:
-            app.display.say("No shard of the day had failed.")
+            app.display.say("No shard of the day had failed, and neither had its transfer.")
         _show_state(app, session, found, shards=count)
 
 
@@ -204,24 +258,45 @@ def told(tally: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def gap_map(slots: Sequence[Mapping[str, Any]]) -> str:
-    """A line an hour, a column for each minute at which a slot begins, a mark for each kind of file."""
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for row in slots:
-        hour, _, minute = row["slot"].partition("_")
-        cells.setdefault((hour, minute), {})[row["kind"]] = _mark(row)
-    hours, minutes = (sorted({place[side] for place in cells}) for side in (0, 1))
-    lines = ["     " + "  ".join(f":{minute} " for minute in minutes)]
-    for hour in hours:
-        marks = (cells.get((hour, minute), {}) for minute in minutes)
-        lines.append(f"{hour}   " + "  ".join("".join(mark.get(kind, " ") for kind in KINDS) for mark in marks))
-    return "\n".join([line.rstrip() for line in lines] + [LEGEND])
+def _show_files(
+    app: App,
+    gaps: Sequence[Mapping[str, Any]],
+    slots: Sequence[Mapping[str, Any]],
+    missing: Sequence[Mapping[str, Any]],
+) -> None:
+    """Expected, arrived, verified, transcribed; the map of the slots; and each file that should be here and is not."""
+    transcribed = sum(row["shard_state"] == "done" for row in slots if row["kind"] == "archive")
+    rows = [dict(row) | {"transcribed": transcribed if row["kind"] == "archive" else None} for row in gaps]
+    counts = ("expected", "arrived", "verified", "transcribed", "missing", "bytes")
+    if rows:
+        app.display.text("\n")
+        app.display.table(rows, [Column("kind", "files"), *map(_count, counts)])
+    if slots:
+        app.display.text("\n" + gap_map(slots) + "\n\n")
+    if missing:
+        columns = [Column("slot"), Column("name", "missing file"), Column("state"), _count("tries"), Column("reason")]
+        app.display.table(missing, columns)
 
 
-def _mark(row: Mapping[str, Any]) -> str:
-    if row["kind"] == "archive" and row["shard_state"] is not None:
-        return ARCHIVES[row["shard_state"]]
-    return FINDINGS.get(row["finding"], KINDS[row["kind"]])
+def _show_failures(app: App, tally: Mapping[str, Any]) -> None:
+    if tally["failures"]:
+        columns = [Column("failure_class", "quarantined as"), _count("recordings"), Column("example")]
+        app.display.table(tally["failures"], columns)
+    if tally["failed"]:
+        columns = [Column("name", "failed shard"), Column("failure_class", "class"), Column("failure_reason", "reason")]
+        app.display.table(tally["failed"], columns)
+
+
+def _show_transfers(app: App, moved: Rows) -> None:
+    if moved:
+        columns = [
+            Column("id", "transfer"),
+            Column("what"),
+            Column("state"),
+            _count("files"),
+            Column("expected_files", "of"),
+        ]
+        app.display.table(moved, [*columns, Column("owner"), Column("message")])
 
 
 def _wanted(days: tuple[date, ...] | None, options: Mapping[str, Any]) -> list[tuple[str | None, date]]:
@@ -256,6 +331,11 @@ def _made_site(app: App, session: Session, options: Mapping[str, Any]) -> Site:
     from db import sites
 
     location = options["location"].expanduser().absolute()
+    known = {site.name: site for site in session(sites.every)}.get(options["site"])
+    if known is not None and known.route:
+        raise click.UsageError(
+            f"The files of {known.name} come from elsewhere; `dayscribe sites add {known.name} …` changes that."
+        )
     if "{" not in str(location) and not location.is_dir():
         app.display.warn(f"{location} is no folder on this machine; the site is made all the same.")
     return session(
@@ -264,6 +344,7 @@ def _made_site(app: App, session: Session, options: Mapping[str, Any]) -> Site:
         location=str(location),
         time_zone=_time_zone(options["time_zone"] or "UTC"),
         slot_minutes=None if options["no_grid"] else options["slot_minutes"] or 10,
+        layout=None if known is None else known.layout,
     )
 
 

@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Protocol, TextIO
+from uuid import UUID
 
 from hpc.printable import escaped_json, printable
 
@@ -265,6 +266,6 @@ def _jsonable(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of v
         return [_jsonable(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(_jsonable(item) for item in value)
-    if isinstance(value, PurePath):
+    if isinstance(value, PurePath | UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -30,6 +30,8 @@ def look(app: App, *, read_images: bool) -> Iterator[Finding]:
             embedded=settings.ledger.conninfo is None,
             speech=settings.engine.name == "whisperx",
             device=settings.engine.device,
+            purged=tuple(settings.purged),
+            staging=settings.transfer.staging,
         )
     )
     yield attempt("ledger", lambda: ledger(settings), wanted="reachable, with a schema we speak")

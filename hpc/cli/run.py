@@ -56,7 +56,11 @@ def _site(session: Any, name: str | None, folder: Path | None, loose: bool) -> A
         made = name or re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-") or "here"
         made = made if made[0].isalpha() else f"site-{made}"
         grid = None if loose else 10
-        return session(sites.put, made, location=str(folder.resolve()), slot_minutes=grid)
+        known = {one.name: one for one in session(sites.every)}.get(made)
+        if known is not None and known.route:
+            raise BadSetting(f"the files of {made} come from elsewhere: leave --folder out, or name another --site")
+        layout = None if known is None else known.layout
+        return session(sites.put, made, location=str(folder.resolve()), slot_minutes=grid, layout=layout)
     if name is None:
         every = session(sites.every)
         if len(every) != 1:

@@ -6,6 +6,8 @@ import click
 
 from hpc.cli.options import App, answering
 
+KINDS = ("process", "ingest", "stage", "deliver")
+
 
 @click.group()
 def command() -> None:
@@ -13,7 +15,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--kind", type=click.Choice(("process", "ingest", "stage")), default="process", help="Which kind of job.")
+@click.option("--kind", type=click.Choice(KINDS), default="process", help="Which kind of job.")
 @click.option("--tasks", type=click.IntRange(1), default=4, show_default=True, help="Tasks of the array.")
 @answering
 def render(app: App, /, kind: str, tasks: int) -> None:

@@ -19,16 +19,19 @@ SHOWN = 20  # open days, and leases
 @answering
 def command(app: App) -> None:
     """Show days by state, open days, and shards at work."""
-    from db import days, reports
+    from db import days, reports, transfers
     from hpc import wiring
 
     with wiring.session(app.settings) as session:
+        troubles = session(transfers.troubles)
+        moving = session(transfers.latest, only_live=True, limit=SHOWN)
         by_state = session(days.status)
         recent = session(days.recent)
         opened, more = _open_days(session, by_state)
         leases = session(reports.leased, limit=SHOWN)
+    arriving = {"transfers": moving, "troubles": troubles}
     if app.as_json:
-        app.display.record({"states": by_state, "recent": recent, "open": opened, "leases": leases})
+        app.display.record({"states": by_state, "recent": recent, "open": opened, "leases": leases} | arriving)
         return
     columns = [Column("status", "state"), Column("count", "days", right=True), Column("oldest"), Column("newest")]
     app.display.table(by_state, columns, empty="The ledger has no days yet: dayscribe days add.")
@@ -37,6 +40,13 @@ def command(app: App) -> None:
         app.display.table([_open_row(row) for row in opened], _open_columns())
     if more:
         app.display.say(f"and {more} more; `dayscribe days list` names them")
+    if moving:
+        app.display.text("\n")
+        columns = [Column("site"), Column("date"), Column("what", "arriving"), Column("state")]
+        columns += [Column("files", right=True), Column("expected_files", "of", right=True), Column("message")]
+        app.display.table(moving, columns)
+    for row in troubles:
+        app.display.warn(f"{row['site']}: {row['message']}")
     if leases:
         app.display.text("\n")
         columns = [

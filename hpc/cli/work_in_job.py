@@ -25,6 +25,7 @@ from hpc.stages.record import Recorder
 _NOT_THE_DATAS = frozenset(
     {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN}
 )
+STAGE_SECONDS = 3600.0 * 24  # its own time limit ends it sooner; what it had begun goes on with the next
 CLAIM_SHARE = 2.0  # no new shard in the last stretch before the stop: so many times as long as that is
 
 
@@ -68,6 +69,8 @@ def work_in_job(app: App, path: Path) -> None:
             _process(app, folder, order, task, facts)
         elif order.kind == "ingest":
             _ingest(app, facts)
+        elif order.kind == "deliver":
+            _deliver(app, facts)
         else:
             _stage(app, facts)
 
@@ -184,18 +187,44 @@ def _ingest(app: App, facts: Facts) -> None:
     app.display.record(facts.told)
 
 
-def _stage(app: App, facts: Facts) -> None:
-    from db import days, sites
+def _deliver(app: App, facts: Facts) -> None:
+    """Days that somebody wants elsewhere: packed, sent and verified. What a mover has is not waited for."""
     from hpc import wiring
+    from hpc.cli.deliver import bars_of
+    from hpc.deliver import deliver_wanted
+    from hpc.wiring import deliveries
+
+    with (
+        stop_on_signal(app.display.say) as stop,
+        wiring.session(app.settings, application="dayscribe-deliver") as session,
+    ):
+        hands = deliveries.hands(app.settings, session, bars=bars_of(app), stop=stop, by_job=True)
+        facts.told |= deliver_wanted(hands, app.display.say)
+    app.display.record(facts.told)
+
+
+def _stage(app: App, facts: Facts) -> None:
+    """What a tick has not the time for: days are listed, and what lies elsewhere is ordered, linked or copied. Of what
+    somebody else moves it asks once, and leaves."""
+    from db import listings, sites
+    from hpc import wiring
+    from hpc.tick.report import Report
+    from hpc.wiring import movers
 
     listed = refused = 0
+    report = Report()
     with wiring.session(app.settings, application="dayscribe-stage") as session:
-        for row in session(days.find, state="pending", limit=100_000):
+        for row in session(listings.pending_at_hand, limit=100_000):
             try:
                 wiring.register(app.settings, session, session(sites.get, row["site"]), row["date"])
                 listed += 1
-            except BadData as error:
+            except (BadData, NeedsConfiguration) as error:  # of this site; the others go on
                 app.display.warn(f"{row['site']} {row['date']}: {error}")
                 refused += 1
-    facts.told |= {"listed": listed, "refused": refused}
+        porter = movers.porter(app.settings, session, works=True)
+        porter.list_due(report, seconds=STAGE_SECONDS)
+        porter.follow(report, seconds=STAGE_SECONDS)
+    for line in report.did + report.waits:
+        app.display.say(" ".join(filter(None, (line.what, line.about, line.detail))))
+    facts.told |= {"listed": listed, "refused": refused, "did": len(report.did), "waits": len(report.waits)}
     app.display.record(facts.told)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import site
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ PYTHONS = ((3, 11), (3, 13))
 ROOM = 2 * 1024**3  # bytes: the ledger of a demo, and parts of some days
 FILES = 10_000  # inodes
 OURS = ("db", "hpc", "monitor")
+SCRATCH = ("SCRATCH", "SCRATCHDIR", "SLURM_TMPDIR", "TMPDIR", "LOCAL_SCRATCH")
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked for, not used
 PACKAGES = ("av", "click", "flask", "gunicorn", "numpy", "psycopg", "pyarrow", "pydantic_settings", "rich")
 SPEECH_PACKAGES = ("whisperx", "torch", "faster_whisper", "ctranslate2", "transformers", "nltk")
 CUDA_WANTED = (12, 8)  # what CTranslate2 is built with; an older driver cannot compile its kernels for newer GPUs
@@ -32,6 +34,8 @@ class Machine:
     embedded: bool  # the ledger is our own server under home
     speech: bool  # the engine needs the speech packages
     device: str  # auto, cpu or cuda
+    purged: tuple[Path, ...] = ()  # folders that the cluster empties by itself, as far as somebody told us
+    staging: Path | None = None  # where days are put that come from elsewhere, if somebody named it
 
 
 def examine(machine: Machine) -> Iterator[Finding]:
@@ -47,11 +51,34 @@ def examine(machine: Machine) -> Iterator[Finding]:
     if not machine.results.is_relative_to(machine.home):
         yield folder("results", machine.results)
         yield room("room in results", machine.results)
+    if machine.staging is not None:
+        yield folder("staging", machine.staging)
+        yield room("room in staging", machine.staging)
+    for name, path in (("home", machine.home), ("results", machine.results)):
+        yield kept(name, path, purged=machine.purged, environment=os.environ)
     if machine.embedded:
         yield attempt("PostgreSQL programs", _server_programs, wanted="version 15 or newer, and home on a local disk")
     if machine.speech:
         yield graphics(machine.device, cuda())
     yield synthesiser()
+
+
+def kept(what: str, path: Path, *, purged: Sequence[Path], environment: Mapping[str, str]) -> Finding:
+    """Results, parts and exit records are all there is of a day's work: where files go after some weeks they may not
+    be. Staged audio may: it can be fetched again."""
+    where, wanted = path.resolve(), "not where a cluster empties folders by itself"
+    mend = f"Keep {what} on a project's file system, and only staging (transfer.staging) on scratch."
+    for folder in purged:
+        if where.is_relative_to(folder.resolve()):
+            return Finding(f"{what} is kept", Verdict.WANTING, f"{path} is in {folder}, which is purged", wanted, mend)
+    named = [environment[name] for name in SCRATCH if environment.get(name, "").startswith("/")]
+    for name in (*named, *TEMPORARY):
+        if name != "/" and where.is_relative_to(Path(name).resolve()):
+            return Finding(f"{what} is kept", Verdict.ADVICE, f"{path} is in {name}", wanted, mend)
+    if any("scratch" in part.lower() for part in where.parts):
+        found = f"{path} looks like a scratch folder"
+        return Finding(f"{what} is kept", Verdict.ADVICE, found, wanted, f"{mend} If it is emptied, say so: purged.")
+    return Finding(f"{what} is kept", Verdict.OK, str(path), wanted)
 
 
 def python(version: tuple[int, int]) -> Finding:

@@ -64,7 +64,7 @@ def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Sea
     """Publish one part: two fsyncs, whatever the batch's size. A crash at any point leaves a whole part or none."""
     folder = folder_of(results, header.site, header.date)
     if not folder.is_dir():
-        _make(folder)
+        make_folder(folder)
     name = f"{header.shard_id}-{header.epoch}-{secrets.token_hex(8)}{SUFFIX}"
     temporary = folder / f".tmp-{name}"
     data = _encode(header, batch, seal)
@@ -91,7 +91,7 @@ def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Sea
     return folder / name
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder and what is missing above it; a new folder is only sure to be there once its own folder is
     synced. Once a day, not once a batch. Closed to others; where new files are the group's to write (`shared` sets the
     umask so), folders are too, and hand their group on."""

@@ -15,8 +15,9 @@ from hpc.errors import NoAnswer
 from hpc.job_folder import Order, Record, folder_of
 from hpc.jobs import MASTER, Look
 from hpc.tick.housekeeping import ingest_day
+from hpc.tick.report import Report
 from hpc.tick.witnesses import Sight, judge, last, sight, starts
-from hpc.tick.world import Report, World, about
+from hpc.tick.world import World, about
 
 IN_HAND = 2  # shards that a task has in hand at once: one is read while another is transcribed
 # A start that ended so tried nothing that it did not finish.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 
-from db import days, jobs, shards
-from db.errors import BadData, LedgerAway
-from db.states import OPEN, DayState
+from db import days, jobs, listings, shards
+from db.errors import BadData, LedgerAway, NeedsConfiguration
+from db.states import OPEN
 from hpc.stages.ingest import waiting
 from hpc.stages.publish import folder_of
-from hpc.tick.world import Report, World
+from hpc.tick.report import Report
+from hpc.tick.tidying import tidy_staging
+from hpc.tick.world import World
 
 PAGE = 5_000  # days of a state looked at in one tick
 
@@ -56,17 +58,25 @@ def ingest_day(world: World, report: Report, site: str, on: date, *, deadline: f
     return taken == len(left)
 
 
+def carry(world: World, report: Report) -> bool:
+    """Follow the transfers under way and list what has to be moved; False when there was not the time for all."""
+    followed = world.porter.follow(report, seconds=world.porter.rules.verify_seconds)
+    listed = world.porter.list_due(report, seconds=world.rules.list_seconds)
+    tidy_staging(world.porter, report)
+    return listed and followed
+
+
 def list_days(world: World, report: Report) -> bool:
     """List the days that are only known by their date; False when there was not the time for all."""
     deadline = world.clock() + world.rules.list_seconds
-    if added := world.discover():
+    if added := world.discover(report):
         report.done("discovered", f"{added} days")
-    for row in world.session(days.find, state=DayState.PENDING.value, limit=PAGE):
+    for row in world.session(listings.pending_at_hand, limit=PAGE):
         if world.clock() >= deadline:
             return False
         about = f"{row['site']} {row['date']}"
         try:
             report.done("listed", about, f"{world.register(row['site'], row['date'])} shards")
-        except BadData as error:
+        except (BadData, NeedsConfiguration) as error:  # of this site; the others go on
             report.waiting("not listed", about, str(error))
     return True

@@ -15,10 +15,14 @@ from hpc.errors import BadSetting, NoAnswer, SubmitRefused
 from hpc.job_folder import Order, PlannedShard, folder_of
 from hpc.jobs import JobSpec, name_of
 from hpc.tick.follow import Live, holder, release_plan
+from hpc.tick.report import Report
 from hpc.tick.sizing import Size, Speed, size
-from hpc.tick.world import Report, World, about
+from hpc.tick.world import World, about
 
-SCRIPTS = {"process": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh", "ingest": "3_ingest_job.sh"}
+SCRIPTS = {
+    "process": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh", "ingest": "3_ingest_job.sh",
+    "deliver": "5_deliver_job.sh",
+}  # fmt: skip
 MOVING = ("partition", "account", "qos", "cpu_partition")  # a change of these replaces what waits
 LONGEST_WAIT = timedelta(hours=1)  # before a refused order is tried again
 PLAN_SHARDS = 5_000  # of one order
@@ -113,7 +117,8 @@ class Orders:
         if self._world.session(jobs.unwanted, kind):
             self._report.waiting("not ordered", kind, "somebody cancelled the last one within the hour")
             return
-        wanted = Size(1, self._world.wanted.minutes_most, "more than a tick has time for")
+        why = "somebody wants days elsewhere" if kind == "deliver" else "more than a tick has time for"
+        wanted = Size(1, self._world.wanted.minutes_most, why)
         if (made := self._intend(kind, None, wanted)) is not None:
             self._ask(made, wanted)
 

@@ -1,18 +1,19 @@
-"""What a tick works with, and what it tells: values and callables that hpc/wiring.py hands over."""
+"""What a tick works with: values and callables that hpc/wiring/ hands over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from db.jobs import Job
 from db.session import Session
 from hpc.job_folder import Order
 from hpc.ports import Launcher
 from hpc.sections import ScheduleSettings, SlurmSettings
+from hpc.tick.porter import Porter
+from hpc.tick.report import Report
 
 
 def about(job: Job) -> str:
@@ -45,30 +46,7 @@ class World:
     plans: bool  # the jobs of days reach no ledger: they work from a file
     code: Callable[[], Code]
     ingest: Callable[[Path], None]  # records one part
-    register: Callable[[str, date], int]  # lists a day of a site; how many shards are new
-    discover: Callable[[], int]  # adds the days that sources show; how many are new
+    register: Callable[[str, date], int]  # lists a day of a site whose files are at hand; how many shards are new
+    porter: Porter  # of those whose files have to be moved
+    discover: Callable[[Report], int]  # adds the days that sources show; how many are new
     clock: Callable[[], float]  # seconds, for what a tick may take
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was done, or was not."""
-
-    what: str
-    about: str
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class Report:
-    """What a tick saw, did, and why it did nothing."""
-
-    saw: dict[str, Any] = field(default_factory=dict)
-    did: list[Line] = field(default_factory=list)
-    waits: list[Line] = field(default_factory=list)
-
-    def done(self, what: str, about: object, detail: str = "") -> None:
-        self.did.append(Line(what, str(about), detail))
-
-    def waiting(self, what: str, about: object, detail: str = "") -> None:
-        self.waits.append(Line(what, str(about), detail))

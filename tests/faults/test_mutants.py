@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -253,7 +254,7 @@ MUTANTS: dict[str, Mutant] = {
         (f"{PARTS}::test_what_was_read_of_a_damaged_archive_stays_thrown_away",),
     ),
     "a job in an image is told the way to the ledger": Mutant(
-        (("hpc/wiring.py", 'if order.mode == "plan" or not ', "if not "),),
+        (("hpc/wiring/__init__.py", 'if order.mode == "plan" or not ', "if not "),),
         (f"{IMAGES}::test_a_job_that_transcribes_works_by_a_plan_and_is_told_no_way_to_the_ledger",),
     ),
     "a task in an image is given the ledger's variables": Mutant(
@@ -289,6 +290,8 @@ MUTANTS: dict[str, Mutant] = {
         (f"{DAYS}::test_the_last_shard_of_a_held_day_settles_and_the_release_closes_it",),
     ),
 }
+OTHERS = runpy.run_path(str(Path(__file__).with_name("mutants_of_transfers.py")))["MUTANTS"]
+MUTANTS |= {name: Mutant(*what) for name, what in OTHERS.items()}
 
 
 def copied(folder: Path, changes: tuple[tuple[str, str, str], ...] = ()) -> Path:

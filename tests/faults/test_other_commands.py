@@ -47,7 +47,7 @@ def test_every_known_point_is_passed_somewhere_in_the_code_and_every_passed_one_
                         passed.add(name)
     assert passed == KNOWN
     rest = {name for name in KNOWN if name.split(".")[0] in ("export", "migrate", "demo")}
-    assert rest == {*EXPORT, *MIGRATE, *SPEAK}  # those of a tick: tests/faults/test_tick.py
+    assert rest == {*EXPORT, *MIGRATE, *SPEAK}  # a tick: test_tick.py; a transfer: test_transfers.py
 
 
 EXPORT = ("export.half", "export.renamed")

@@ -14,9 +14,19 @@ import pytest
 
 from db.faults import KNOWN
 
-WORKER = sorted(name for name in KNOWN if name.split(".")[0] not in ("export", "migrate", "demo", "order"))
+WORKER = sorted(
+    name
+    for name in KNOWN
+    if name.split(".")[0] not in ("export", "migrate", "demo", "order", "transfer", "move", "tidy", "deliver")
+)
 RENEWER = "renew.committed"
-ONCE = {"days.listed", RENEWER, "fail.intx", "fail.committed"}  # the others: the second time, amid the work
+ONCE = {
+    "listing.intx",
+    "days.listed",
+    RENEWER,
+    "fail.intx",
+    "fail.committed",
+}  # the others: the second time, amid the work
 CASES = [f"{name}-{action}" for name in WORKER for action in ("kill", "term", "stop")]
 AT_ONCE = 2
 QUARANTINED, AGAIN = 65, 75  # exit codes
@@ -87,7 +97,7 @@ def _check_end(here: Any, point: str, action: str, code: int) -> None:
         assert code == 0
     elif action == "kill":
         assert code == -signal.SIGKILL
-    elif point == "days.listed":  # before there was anything to finish
+    elif point in ("listing.intx", "days.listed"):  # before there was anything to finish
         assert code == -signal.SIGTERM
     else:
         assert code == AGAIN

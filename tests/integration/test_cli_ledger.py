@@ -24,11 +24,12 @@ from db.connect import connect
 from db.migrate import MIGRATIONS, SPEAKS, initialise
 from db.roles import Roles
 from db.states import DayState, Finding, RecordingState, ShardState
-from hpc import export
+from hpc import export, layout
 from hpc.cli import days as days_command
 from hpc.cli import export as export_command
-from hpc.cli import main
+from hpc.cli import gap_map, main
 from hpc.cli import show as show_command
+from hpc.cli import sites as sites_command
 from hpc.cli.display import Display
 
 Call = Callable[..., int]
@@ -141,7 +142,7 @@ def test_a_slots_marks_tell_absent_empty_and_missing_apart() -> None:
         *(slot("07_40", Finding.ARRIVED, kind=kind) for kind in ("archive", "metadata", "subtitles", "comments")),
         slot("07_50", Finding.ARRIVED, "done"),
     ]
-    line = days_command.gap_map(row).splitlines()[1]
+    line = gap_map.gap_map(row).splitlines()[1]
     assert line == "07   -     0     !     ?     amsc  T"
 
 
@@ -388,9 +389,9 @@ def test_the_names_that_commands_spell_for_their_help_are_the_real_ones() -> Non
     assert list(export_command.STATES) == visible
     assert show_command.FORMATS == formats.KINDS
     assert tuple(state.value for state in DayState) == days_command.STATES
-    assert set(days_command.ARCHIVES) == {state.value for state in ShardState}
-    assert set(days_command.FINDINGS) == {finding.value for finding in Finding} - {"arrived"}
-    assert tuple(days_command.KINDS) == ("archive", "metadata", "subtitles", "comments")
+    assert set(gap_map.ARCHIVES) == {state.value for state in ShardState}
+    assert set(gap_map.FINDINGS) == {finding.value for finding in Finding} - {"arrived"}
+    assert tuple(gap_map.KINDS) == sites_command.KINDS == layout.KINDS
 
 
 # --- db --------------------------------------------------------------------------------------------------------------

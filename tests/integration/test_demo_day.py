@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from datetime import date
+from os import fsdecode
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ from click.testing import CliRunner
 
 from db.errors import TryAgain
 from hpc.cli.main import cli
-from hpc.day import sort_listing
 from hpc.demo import speech
 from hpc.demo.day import NotOurs, make_day
 from hpc.demo.trouble import BAD_MEMBERS, Trouble, plan
 from hpc.demo.truth import ClipTruth, DayTruth, read_truth
 from hpc.errors import ArchiveDamaged, BadSetting
+from hpc.layout import Layout
 from hpc.model import Audio, Result, Seal, Shard
+from hpc.origin import Origin
+from hpc.route import Route
+from hpc.slots import Clock
 from hpc.sources.local import LocalSource
 from hpc.stages.decode import DecodeLimits, DecoderPool
+from hpc.stages.listing import sorted_out
 from hpc.stages.unpack import ArchiveLimits, unpack
 
 ON = date(2025, 1, 31)
@@ -168,12 +173,13 @@ def test_the_pipeline_finds_what_the_truth_says_of_every_clip(troubled: DayTruth
 
 
 def test_the_source_lists_a_day_without_its_truth_and_its_late_files(troubled: DayTruth) -> None:
-    source = LocalSource(troubled.location)
-    listing = sort_listing(source.listing(ON), ON)
-    assert sorted(file.path for file in listing.archives.values()) == sorted(troubled.archives)
-    assert len(source.listing(ON)) == 4 * 5 - 3
-    assert len(listing.companions) == 3 * 5 - 3
-    assert not listing.loose
+    origin = Origin("demo", troubled.location, Layout(), Clock("UTC"), Route())
+    source = LocalSource(origin)
+    listed = list(sorted_out(source.listing(ON), origin, ON))
+    archives = sorted(fsdecode(file.path) for file in listed if file.kind == "archive")
+    assert archives == sorted(troubled.archives)
+    assert len(source.listing(ON)) == len(listed) == 4 * 5 - 3
+    assert not [file for file in listed if file.kind == "loose"]
 
 
 def test_companions_speak_of_every_clip_once_in_turning_spellings(plain: DayTruth) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_a_partial_export_says_so_with_its_denominator_and_receipts(a_day: Any, 
 
     assert (made.path, made.recordings, made.partial) == (tmp_path / "out" / "zurich" / "2025-01-31.parquet", 5, True)
     told = facts(made.path)
-    assert (told["version"], told["partial"], told["state"]) == (1, True, "processing")
+    assert (told["version"], told["partial"], told["state"]) == (2, True, "processing")
     assert told["denominator"] == {
         "recordings": 5, "transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1,
         "shards": 4, "open_shards": 2, "failed_shards": 1,
@@ -248,3 +249,17 @@ def test_companions_that_are_still_staged_are_merged_beside_the_day(a_day: Any, 
 
     beside = tmp_path / "out" / "zurich" / "2025-01-30_metadata.parquet"
     assert (made.metadata_rows, pq.read_table(beside)["meta_id"].to_pylist()) == (1, ["00_00"])
+
+
+def test_slot_time_collection_time_and_posting_time_are_three_columns(a_day: Any, tmp_path: Path) -> None:
+    """The slot's instant by the site's clock, whatever its label says, and apart from what the platform says."""
+    begins = datetime(2025, 1, 30, 23, 0, tzinfo=UTC)  # 00_00 in Zurich's winter, of a file that is dated the day after
+    slots = [SlotFinding("00_00", "archive", Finding.ARRIVED, "a.tar.xz", 1, begins)]
+    days.put_slots(a_day.connection, a_day.open.id, revision=0, slots=slots)
+
+    table = pq.read_table(export_day(a_day.connection, a_day.open, tmp_path, partial=True).path).to_pylist()
+
+    [told] = [row for row in table if row["posted"] is not None]
+    assert told["slot"] == "00_00"
+    assert told["slot_time"] == begins
+    assert len({told["slot_time"], told["collected"], told["posted"]}) == 3

@@ -8,15 +8,29 @@ from hpc.engines.whisperx import WhisperXEngine
 from hpc.feeds.ledger import LedgerFeed, LedgerLease
 from hpc.feeds.plan import PlanFeed, PlanLease
 from hpc.launchers.slurm import SlurmLauncher
-from hpc.ports import Engine, Feed, Launcher, Lease, Source
-from hpc.sources.local import LocalSource
+from hpc.origin import Origin
+from hpc.ports import Engine, Feed, Launcher, Lease, Mover, Sender, Source
+from hpc.senders.carried import CarriedSender
+from hpc.senders.rsync import RsyncSender
+from hpc.sources.globus import GlobusMover, GlobusSource
+from hpc.sources.local import LocalMover, LocalSource
 
 
-def fit(feed: LedgerFeed, lease: LedgerLease) -> tuple[Source, Engine, Engine, Feed, Lease]:
+def fit(origin: Origin, feed: LedgerFeed, lease: LedgerLease) -> tuple[Source, Engine, Engine, Feed, Lease]:
     """Each on the shelf of its port."""
-    return LocalSource("/audio"), EchoEngine(EngineOptions()), WhisperXEngine(EngineOptions()), feed, lease
+    return LocalSource(origin), EchoEngine(EngineOptions()), WhisperXEngine(EngineOptions()), feed, lease
 
 
 def fit_jobs(feed: PlanFeed, lease: PlanLease, launcher: SlurmLauncher) -> tuple[Feed, Lease, Launcher]:
     """Those of jobs."""
     return feed, lease, launcher
+
+
+def fit_movers(source: GlobusSource, far: GlobusMover, near: LocalMover) -> tuple[Source, Mover, Mover]:
+    """Those that bring files here."""
+    return source, far, near
+
+
+def fit_senders(rsync: RsyncSender, carried: CarriedSender) -> tuple[Sender, Sender]:
+    """Those that bring days elsewhere."""
+    return rsync, carried

@@ -129,3 +129,20 @@ def test_everything_wanting_or_worth_advice_says_how_to_mend_it(tmp_path: Path) 
     assert [finding.what for finding in findings if finding.verdict is not Verdict.OK and not finding.mend] == []
     assert {"Python", "packages", "home", "PostgreSQL programs", "GPU", "espeak-ng"} <= {one.what for one in findings}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_where_the_cluster_empties_folders_are_wanting_if_somebody_said_so_and_else_worth_advice(
+    tmp_path: Path,
+) -> None:
+    def look(path: Path, *purged: Path, **environment: str) -> Verdict:
+        found = doctor.kept("results", path, purged=purged, environment=environment)
+        assert (found.verdict is Verdict.OK) == (not found.mend)
+        return found.verdict
+
+    assert look(Path("/project/audio")) is Verdict.OK
+    assert look(Path("/purged/us/results"), Path("/purged")) is Verdict.WANTING
+    assert look(Path("/work/us/results"), SCRATCH="/work/us") is Verdict.ADVICE
+    assert look(Path("/gpfs/scratch60/us")) is Verdict.ADVICE
+    assert look(tmp_path / "results", tmp_path / "other", TMPDIR=str(tmp_path)) is Verdict.ADVICE
+    (tmp_path / "link").symlink_to(tmp_path / "bad")
+    assert look(tmp_path / "link" / "results", tmp_path / "bad") is Verdict.WANTING

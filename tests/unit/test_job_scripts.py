@@ -19,7 +19,7 @@ SLURM = Path(__file__).resolve().parents[2] / "slurm"
 COMMON = SLURM / "common.sh"
 BASH = shutil.which("bash") or "/bin/bash"
 MASTER = "0_master_scheduler.sh"
-TASKS = ["1_globus_transfer_job.sh", "2_process_audio_job.sh", "3_ingest_job.sh"]
+TASKS = ["1_globus_transfer_job.sh", "2_process_audio_job.sh", "3_ingest_job.sh", "5_deliver_job.sh"]
 AS_MASTER = {"SLURM_JOB_ID": "9", "SLURM_JOB_NAME": "ds-master"}
 
 

@@ -28,6 +28,8 @@ COLUMNS: list[tuple[str, str, type[StrEnum]]] = [
     ("jobs", "state", states.JobState),
     ("job_tasks", "ended_as", states.TaskEnd),
     ("slots", "finding", states.Finding),
+    ("files", "state", states.FileState),
+    ("deliveries", "state", states.DeliveryState),
 ]
 PAIRS = [(state, target) for state in DayState for target in DayState]
 

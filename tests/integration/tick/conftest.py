@@ -24,10 +24,13 @@ from hpc.errors import NoAnswer, SubmitRefused
 from hpc.job_folder import JobFolder, Record, folder_of
 from hpc.jobs import JobSpec, Look, Seen
 from hpc.model import Recording, Result, Seal, Segment, Transcript
-from hpc.sections import ScheduleSettings, SlurmSettings
+from hpc.sections import ScheduleSettings, SlurmSettings, TransferSettings
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import Header, write_part
-from hpc.tick.world import Code, Report, World
+from hpc.tick.porter import Porter
+from hpc.tick.report import Report
+from hpc.tick.ways import Ways
+from hpc.tick.world import Code, World
 
 FIRST = date(2025, 1, 1)
 USER = "me"
@@ -170,8 +173,18 @@ class Lab:
             session=used, launcher=self.cluster, user=user, home=self.folder / "home", results=self.folder / "results",
             scripts=Path("slurm"), rules=ScheduleSettings(**rules), wanted=SlurmSettings(**wanted),
             variables=lambda _: {}, image=lambda _: None, plans=not ScheduleSettings(**rules).ledger_on_nodes,
-            code=lambda: self.code, ingest=take, register=self.register, discover=lambda: 0, clock=clock,
+            code=lambda: self.code, ingest=take, register=self.register, porter=self.porter(used, user, clock),
+            discover=lambda _: 0, clock=clock,
         )  # fmt: skip
+
+    def porter(self, session: Session, user: str, clock: Callable[[], float]) -> Porter:
+        """One who has nothing to move: the files of these days are at hand."""
+
+        def nobody(*_: Any) -> Any:
+            raise AssertionError("the files are at hand")
+
+        ways = Ways(nobody, nobody, nobody, nobody, nobody, nobody)
+        return Porter(session, user, ways, TransferSettings(), 3, clock)
 
     def tick(self, **given: Any) -> Report:
         return scheduler.tick(self.world(**given))

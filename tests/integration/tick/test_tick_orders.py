@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from db import days, jobs
+from db import days, deliveries, jobs
 from db.states import DayState
 from hpc import scheduler
 
@@ -366,3 +366,12 @@ def test_a_pause_ends_refused_orders_and_the_resumption_gives_them_anew(lab: Any
     jobs.resume(lab.connection)
     lab.tick()
     assert lab.states() == ["replaced", "submitted"]
+
+
+def test_a_delivery_that_somebody_wants_is_a_job_of_its_own(lab: Any) -> None:
+    day = lab.day()
+    deliveries.want(lab.connection, day.id, "/archive", parts=True, audio=False, partial=True, again=False, owner="me")
+    lab.tick()
+    assert sorted(order["kind"] for order in lab.orders()) == ["deliver", "process"]
+    lab.tick()
+    assert len(lab.orders()) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import secrets
 import sys
@@ -13,12 +14,14 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 
-from db import days, migrate, sites
+from db import days, listings, migrate, sites, transfers
 from db.connect import Connection, connect
 from db.embedded import EmbeddedPostgres
+from db.errors import TryAgain
 from db.parts import Recorded
 from db.roles import Roles
 from db.session import Session
+from db.states import DayState
 from hpc import canary as canaries
 from hpc import code_copy, day, images, login_nodes, models, receipt, registry
 from hpc.canary import Song
@@ -35,19 +38,27 @@ from hpc.launchers.slurm import SlurmLauncher
 from hpc.launchers.slurm.commands import Exchange, Here
 from hpc.model import Run
 from hpc.pipeline import Tools
-from hpc.ports import Feed, Launcher, Source
-from hpc.sources.local import folder_for
+from hpc.ports import Feed, Launcher
 from hpc.stages.decode import DecodeLimits, DecoderPool
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import folder_of, published
 from hpc.stages.record import Recorder
 from hpc.stages.transcribe import EngineProcess
 from hpc.stages.unpack import ArchiveLimits
+from hpc.tick.report import Report
 from hpc.tick.world import Code, World
+from hpc.wiring import movers
 
+CLONE = Path(__file__).resolve().parents[2]  # or where our packages are installed
 _LIBPQ = (
     "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE",
     "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY",
+)  # fmt: skip
+_MOVERS = ("DAYSCRIBE_GLOBUS__", "DAYSCRIBE_DELIVER__")  # settings of who moves files
+# Where Globus is, if elsewhere, and the way there.
+_SERVICES = (
+    "GLOBUS_SDK_ENVIRONMENT", "GLOBUS_SDK_SERVICE_URL_AUTH", "GLOBUS_SDK_SERVICE_URL_TRANSFER", "HTTPS_PROXY",
+    "https_proxy", "NO_PROXY", "no_proxy",
 )  # fmt: skip
 
 
@@ -91,16 +102,38 @@ def session(settings: Settings, *, application: str = "dayscribe") -> Iterator[S
         opened.close()
 
 
-def source(site: sites.Site) -> Source:
-    """The adapter that lists the site's files."""
-    made: Source = registry.load("sources", site.source)(site.location)
-    return made
-
-
 def register(settings: Settings, session: Session, site: sites.Site, on: date) -> day.Registered:
-    """List a day at its source into the ledger."""
-    attempts, staged = settings.worker.max_attempts, folder_for(site.location, on)
-    return day.register(session, site, on, source(site), staged, max_attempts=attempts)
+    """List a day into the ledger, and bring it here if its files lie elsewhere: linked or copied at once. TryAgain: its
+    files are on their way, or cannot come now."""
+    if site.route:
+        session(days.add, site.id, [on])
+        report = Report()
+        porter = movers.porter(settings, session, works=True)
+        porter.list_day(report, site.name, on, deadline=math.inf)
+        day_id = session(days.get, site.name, on).id
+        porter.follow(report, seconds=math.inf, day_id=day_id)  # what somebody began who was interrupted, too
+        found = session(days.by_id, day_id)
+        if found.state in (DayState.PENDING, DayState.TRANSFERRING, DayState.TRANSFER_FAILED):
+            why = "; ".join(f"{line.what}: {line.detail}" for line in report.waits) or found.message or ""
+            raise TryAgain(f"{site.name} {on} is {found.state}: {why}")
+        return day.Registered(found, 0, 0, ())
+    return day.register(
+        session, site, on, origin=movers.origin(site), source=movers.source(settings, site),
+        staged=movers.staged(settings, site, on), max_attempts=settings.worker.max_attempts,
+    )  # fmt: skip
+
+
+def go_on(settings: Settings, session: Session, day: days.Day) -> None:
+    """What follows for a day whose missing files somebody waived: it is ready, unless others are still to come."""
+    standing = session(transfers.standing, day.id)
+    if day.state in (DayState.TRANSFERRING, DayState.TRANSFER_FAILED) and standing["arrived"] == standing["listed"]:
+        who, message = getpass.getuser(), "goes on with what arrived"
+        ready = DayState.READY_TO_PROCESS
+        session(days.move, day.id, ready, actor=who, message=message, only_from=day.state)
+    elif day.state is DayState.TRANSFER_FAILED:
+        session(days.move, day.id, DayState.PENDING, actor=getpass.getuser(), only_from=day.state)
+    session(listings.look_again, day.id, timedelta(0))
+    movers.porter(settings, session).conclude(Report(), session(days.by_id, day.id))
 
 
 def engine_options(settings: Settings) -> tuple[EngineOptions, list[models.Model]]:
@@ -242,7 +275,7 @@ def doctors_job(settings: Settings, *, minutes: int) -> JobSpec:
     )
     order = Order(0, "", "process", mode, receipt.code_digest(), 1, minutes, gpu, shards=(clip,))
     # Without an image the clone itself runs, since a copy of the code has no models beside it.
-    code = code_copy.keep(settings.home)[1] if settings.containers.audio else Path(__file__).resolve().parent.parent
+    code = code_copy.keep(settings.home)[1] if settings.containers.audio else CLONE
     variables = {**_variables(settings, order), "DAYSCRIBE_CODE": str(code), "DAYSCRIBE_JOB": str(folder.path)}
     folder.make(order, variables)
     settings.results_folder.mkdir(parents=True, exist_ok=True)  # on the node it has to be there
@@ -255,23 +288,17 @@ def doctors_job(settings: Settings, *, minutes: int) -> JobSpec:
 def job_scripts() -> Path:
     """The folder of the job scripts, beside our own packages or where the job script says the clone is."""
     given = os.environ.get("DAYSCRIBE_SCRIPTS")
-    return Path(given) if given else Path(__file__).resolve().parent.parent / "slurm"
+    return Path(given) if given else CLONE / "slurm"
 
 
 def world(settings: Settings, session: Session, *, exchange: Path | None = None) -> World:
     """What a tick works with."""
-    attempts = settings.worker.max_attempts
 
     def list_day(site: str, on: date) -> int:
-        where = session(sites.get, site)
-        staged = folder_for(where.location, on)
-        return day.register(session, where, on, source(where), staged, max_attempts=attempts).new_shards
+        return register(settings, session, session(sites.get, site), on).new_shards
 
-    def discover() -> int:
-        if not settings.schedule.discover:
-            return 0
-        every = session(sites.every)
-        return sum(session(days.add, site.id, list(source(site).days())) for site in every)
+    def discover(report: Report) -> int:
+        return movers.discover(settings, session, report) if settings.schedule.discover else 0
 
     def take(path: Path) -> None:
         session(ingest, path, actor="tick")
@@ -292,7 +319,7 @@ def world(settings: Settings, session: Session, *, exchange: Path | None = None)
         results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
         variables=partial(_variables, settings), image=image, plans=_plans(settings),
         code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take, register=list_day, discover=discover,
-        clock=time.monotonic,
+        porter=movers.porter(settings, session), clock=time.monotonic,
     )  # fmt: skip
 
 
@@ -307,12 +334,19 @@ def _variables(settings: Settings, order: Order) -> dict[str, str]:
     given, names = environment(settings), set(_LIBPQ)
     if order.gpu and settings.engine.device == "auto":
         given["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
+    if order.kind == "process":  # what transcribes has no business with who moves files
+        given = {name: value for name, value in given.items() if not name.startswith(_MOVERS)}
+    else:
+        names |= set(_SERVICES)
     if order.mode == "plan" or not settings.schedule.ledger_on_nodes:
         given.pop("DAYSCRIBE_LEDGER__DSN", None)
         names.clear()
     if os.environ.get("DAYSCRIBE_FAULTS_ARMED") == "yes":  # a test of what happens to jobs
         names |= {"DAYSCRIBE_FAULTS_ARMED", "DAYSCRIBE_JOB_FAULT"}
     passed = {name.replace("_JOB_", "_"): os.environ[name] for name in names if name in os.environ}
+    passed = {
+        name: said for name, said in passed.items() if name not in _SERVICES or "@" not in said
+    }  # a proxy's password
     return {**given, **passed, **_what_runs_it(settings, order)}
 
 

@@ -1,0 +1,147 @@
+-- name: wanted
+-- What has to be fetched of a day and is not on its way.
+SELECT path, size FROM files WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND state IN ('listed', 'missing', 'wrong')
+    AND tries < %(attempts)s AND transfer_id IS NULL ORDER BY path LIMIT %(limit)s;
+
+-- name: intend
+-- Nothing comes back when the day has one of this kind under way.
+INSERT INTO transfers (day_id, what, owner, submission_id, expected_files, expected_bytes)
+VALUES (%(day_id)s, %(what)s, %(owner)s, %(submission)s, %(files)s, %(bytes)s) ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: take
+UPDATE files SET transfer_id = %(id)s WHERE day_id = %(day_id)s AND path = ANY (%(paths)s);
+
+-- name: live
+-- Transfers that are not over, oldest first.
+SELECT t.id, t.day_id, t.what, t.owner, t.submission_id AS submission, t.task_id AS task, t.state, t.bytes, t.files, t.message,
+    t.expected_files, t.expected_bytes, t.deadline, t.created, t.polled, t.finished, i.name AS site, d.date, d.state AS day_state,
+    t.deadline < clock_timestamp() - %(grace)s AS overdue
+FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
+WHERE t.finished IS NULL AND (%(id)s::bigint IS NULL OR t.id = %(id)s) ORDER BY t.polled NULLS FIRST, t.id;
+
+-- name: latest
+SELECT t.id, i.name AS site, d.date, t.what, t.state, t.owner, t.submission_id AS submission, t.task_id AS task, t.bytes, t.files,
+    t.skipped, t.expected_files, t.expected_bytes, t.message, t.created, t.polled, t.finished, t.deadline, t.looks
+FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(date)s::date IS NULL OR d.date = %(date)s)
+    AND (NOT %(only_live)s OR t.finished IS NULL)
+ORDER BY t.id DESC LIMIT %(limit)s;
+
+-- name: files_of
+SELECT path, kind, slot, size, algorithm, checksum FROM files WHERE transfer_id = %(id)s ORDER BY path;
+
+-- name: renamed
+-- Its submission was never taken: it gets another one.
+UPDATE transfers SET submission_id = %(submission)s
+WHERE id = %(id)s AND submission_id = %(before)s AND task_id IS NULL AND finished IS NULL;
+
+-- name: submitted
+UPDATE transfers SET task_id = %(task)s, state = 'active', message = NULL, deadline = %(deadline)s
+WHERE id = %(id)s AND finished IS NULL AND (task_id IS NULL OR task_id = %(task)s);
+
+-- name: seen
+UPDATE transfers SET state = %(state)s, message = %(message)s, bytes = coalesce(%(bytes)s, bytes), files = coalesce(%(files)s, files),
+    polled = clock_timestamp(), looks = looks + 1
+WHERE id = %(id)s AND finished IS NULL;
+
+-- name: close
+UPDATE transfers SET state = %(state)s, message = %(message)s, bytes = coalesce(%(bytes)s, bytes), files = coalesce(%(files)s, files),
+    skipped = %(skipped)s, polled = clock_timestamp(), finished = clock_timestamp()
+WHERE id = %(id)s AND finished IS NULL;
+
+-- name: arrived
+UPDATE files SET state = 'arrived', arrived = clock_timestamp(), arrived_size = size, arrived_modified = modified, reason = NULL,
+    transfer_id = NULL, verified = CASE WHEN %(verified)s THEN clock_timestamp() END
+WHERE day_id = %(day_id)s AND path = %(path)s AND transfer_id = %(id)s;
+
+-- name: not_arrived
+UPDATE files SET state = %(state)s, reason = %(reason)s, transfer_id = NULL, tries = tries + %(charge)s
+WHERE day_id = %(day_id)s AND path = %(path)s AND transfer_id = %(id)s;
+
+-- name: give_up
+-- Somebody stopped what was to bring these: they are not fetched again until a person says so.
+UPDATE files SET tries = greatest(tries, %(attempts)s) WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s)
+    AND state IN ('listed', 'missing', 'wrong') AND transfer_id IS NULL;
+
+-- name: asked
+-- It did not answer: the others have their turn before it is asked again.
+UPDATE transfers SET polled = clock_timestamp() WHERE id = %(id)s AND finished IS NULL;
+
+-- name: standing
+-- How far the archives of a day are: what was listed, is here, is on its way; the most tries that one of the missing has had;
+-- and how long ago the last of those vanished at the source that never came: they are missing as any other.
+SELECT count(*) AS listed, count(*) FILTER (WHERE state IN ('arrived', 'removed')) AS arrived,
+    count(*) FILTER (WHERE transfer_id IS NOT NULL) AS moving,
+    coalesce(max(tries) FILTER (WHERE state IN ('listed', 'missing', 'wrong')), 0) AS tries,
+    coalesce(extract(epoch FROM clock_timestamp() - max(gone) FILTER (WHERE state = 'gone')), 0)::float8 AS gone_for
+FROM files WHERE day_id = %(day_id)s AND kind IN ('archive', 'loose')
+    AND state <> 'waived' AND (state <> 'gone' OR arrived IS NULL);
+
+-- name: waive
+-- A person goes on without what did not come; the gap keeps its name.
+UPDATE files SET state = 'waived' WHERE day_id = %(day_id)s AND kind IN ('archive', 'loose') AND transfer_id IS NULL
+    AND (state IN ('missing', 'wrong') OR (state = 'gone' AND arrived IS NULL)) RETURNING path;
+
+-- name: forgive
+UPDATE files SET tries = 0, state = CASE state WHEN 'waived' THEN 'missing' ELSE state END
+WHERE day_id = %(day_id)s AND state IN ('listed', 'missing', 'wrong', 'waived');
+
+-- name: space
+-- What the site's staged files take up, and what is still to come of what is on its way.
+SELECT coalesce(sum(size) FILTER (WHERE f.state = 'arrived'), 0)::bigint AS bytes, count(*) FILTER (WHERE f.state = 'arrived') AS files,
+    coalesce(sum(size) FILTER (WHERE f.transfer_id IS NOT NULL), 0)::bigint AS coming_bytes,
+    count(*) FILTER (WHERE f.transfer_id IS NOT NULL) AS coming_files
+FROM files f JOIN days d ON d.id = f.day_id JOIN sites i ON i.id = d.site_id
+WHERE i.route <> '{}' AND (f.state = 'arrived' OR f.transfer_id IS NOT NULL);
+
+-- name: trouble
+INSERT INTO troubles (site_id, owner, kind, message, retry_at)
+VALUES (%(site_id)s, %(owner)s, %(kind)s, %(message)s, clock_timestamp() + %(wait)s)
+ON CONFLICT (site_id, owner) DO UPDATE SET kind = EXCLUDED.kind, message = EXCLUDED.message, times = troubles.times + 1,
+    retry_at = clock_timestamp() + least(%(wait)s * (2 ^ least(troubles.times, 20)), %(longest)s);
+
+-- name: no_trouble
+DELETE FROM troubles WHERE site_id = %(site_id)s AND owner = %(owner)s;
+
+-- name: troubles
+SELECT t.site_id, i.name AS site, t.owner, t.kind, t.message, t.since, t.times, t.retry_at,
+    t.retry_at <= clock_timestamp() AS again
+FROM troubles t JOIN sites i ON i.id = t.site_id WHERE %(owner)s::text IS NULL OR t.owner = %(owner)s ORDER BY i.name, t.owner;
+
+-- name: forget_troubles
+UPDATE troubles t SET retry_at = clock_timestamp() FROM sites i
+WHERE i.id = t.site_id AND i.source = %(source)s AND t.owner = %(owner)s;
+
+-- name: to_tidy
+-- Finished days whose audio was staged long ago, the oldest first; where files are at hand nothing is ours to let go.
+SELECT d.id, i.name AS site, d.date, i.route <> '{}' AS moved FROM days d JOIN sites i ON i.id = d.site_id
+WHERE d.tidied IS NULL AND d.finished < clock_timestamp() - %(keep)s
+    AND (d.tidy_at IS NULL OR d.tidy_at <= clock_timestamp())
+    AND d.state IN ('completed', 'completed_with_errors')
+    AND NOT EXISTS (SELECT FROM deliveries v WHERE v.day_id = d.id AND v.audio AND v.state IN ('wanted', 'sending'))
+ORDER BY d.finished LIMIT %(limit)s;
+
+-- name: let_go
+-- Law 3: only of a sealed shard, all of whose recordings are accounted for. What was marked and not removed comes again.
+UPDATE files f SET state = 'removed', reason = 'to be removed' FROM days d, shards s
+WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AND f.day_id = d.id AND s.day_id = d.id
+    AND s.name = f.shard AND s.state = 'done' AND s.sealed IS NOT NULL AND f.kind IN ('archive', 'loose')
+    AND f.state IN ('arrived', 'removed') AND (f.state = 'arrived' OR f.reason IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM recordings r WHERE r.shard_id = s.id AND r.state = 'provisional')
+    AND (SELECT count(*) FROM recordings r WHERE r.shard_id = s.id) = s.seal_recordings
+RETURNING f.path;
+
+-- name: gone_now
+UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed';
+
+-- name: tidy_later
+UPDATE days SET tidy_at = clock_timestamp() + %(wait)s WHERE id = %(day_id)s;
+
+-- name: tidied
+UPDATE days SET tidied = clock_timestamp() WHERE id = %(day_id)s;
+
+-- name: left
+-- What could be fetched now: how many files, and how often the unluckiest of them was tried.
+SELECT count(*) AS files, coalesce(max(tries), 0) AS tries FROM files
+WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND state IN ('listed', 'missing', 'wrong')
+    AND tries < %(attempts)s AND transfer_id IS NULL;

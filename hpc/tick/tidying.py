@@ -1,0 +1,54 @@
+"""Staged audio of finished days is let go, after a while: only copies, and only what is sealed and accounted for."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from db import faults, transfers
+from db.errors import NeedsConfiguration
+from hpc.tick.porter import Porter
+from hpc.tick.report import Report
+
+DAYS = 20  # in one tick
+LATER = timedelta(days=1)  # before what could not be removed is tried again
+
+
+def tidy_staging(porter: Porter, report: Report) -> None:
+    """Deletion is a step of its own: marked in the ledger, done, and noted; killed in between, it is done again."""
+    session, keep = porter.session, timedelta(days=porter.rules.keep_days)
+    for row in session(transfers.to_tidy, keep=keep, limit=DAYS):
+        about, whole = f"{row['site']} {row['date']}", True
+        if row["moved"]:
+            try:
+                staged = porter.ways.staged(porter.ways.site(row["site"]), row["date"])
+            except NeedsConfiguration as error:
+                report.waiting("not let go", about, str(error))
+                session(transfers.tidy_later, row["id"], LATER)
+                continue
+            marked = session(transfers.let_go, row["id"])
+            faults.point("tidy.marked")
+            gone = [path for path in marked if _removed(staged, path)]
+            faults.point("tidy.removed")
+            session(transfers.gone_now, row["id"], gone)
+            whole = len(gone) == len(marked)
+            if gone:
+                report.done("let go", about, f"{len(gone)} staged archives; their source has them")
+            if not whole:
+                session(transfers.tidy_later, row["id"], LATER)
+                report.waiting("not let go", about, f"{len(marked) - len(gone)} staged archives cannot be removed")
+        if whole:
+            session(transfers.tidied, row["id"])
+
+
+def _removed(staged: Path, path: bytes) -> bool:
+    """Whether it is gone now, by us or before."""
+    where = staged / os.fsdecode(path)
+    if not where.parent.resolve().is_relative_to(staged.resolve()):
+        return False  # a link that leads elsewhere: nothing of ours
+    try:
+        where.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,110 @@
+"""Staged audio is let go after a while: only copies, and only what is sealed and accounted for."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from db import deliveries, listings, shards
+from db.states import DayState
+from hpc.tick.report import Report
+from hpc.tick.tidying import tidy_staging
+
+ON = date(2025, 1, 31)
+HOUR = 3600.0
+
+
+def archive(slot: str) -> str:
+    return f"0_{ON}_{slot}.tar.xz"
+
+
+# What is let go
+
+
+def finished(dock: Any, count: int) -> list[Any]:
+    """A day of so many archives, each read to its end and sealed, a month ago; the last one is damaged."""
+    dock.slots(count)
+    dock.arrive()
+    leased = shards.claim(dock.connection, owner="w", count=count, lease=timedelta(minutes=1))
+    for one in leased[:-1]:
+        dock.connection.execute(
+            "UPDATE shards SET state = 'done', owner = NULL, lease_until = NULL, sealed = now(), seal_recordings = 0,"
+            " seal_sha256 = sha256('') WHERE id = %s",
+            [one.id],
+        )
+    last = leased[-1]
+    shards.fail(dock.connection, last.id, last.epoch, failure=("archive_damaged", "a bit"), actor="w", discard=True)
+    assert dock.state == DayState.COMPLETED_WITH_ERRORS
+    return leased
+
+
+def tidy(dock: Any, days_later: int) -> Any:
+    dock.connection.execute("UPDATE days SET finished = finished - make_interval(days => %s)", [days_later])
+    report = Report()
+    tidy_staging(dock.porter(), report)
+    return report
+
+
+def test_staged_archives_are_let_go_after_a_while_but_for_what_is_not_sealed(dock: Any) -> None:
+    finished(dock, 3)
+    tidy(dock, 29)
+    assert len(list(dock.here.iterdir())) == 3
+    report = tidy(dock, 2)
+    assert [path.name for path in dock.here.iterdir()] == [archive("00_20")]
+    assert [line.what for line in report.did] == ["let go"]
+    assert dock.files("removed") == [archive("00_00"), archive("00_10")]
+    assert len(list(dock.far.iterdir())) == 3
+
+
+def test_what_was_let_go_is_not_fetched_again(dock: Any) -> None:
+    finished(dock, 2)
+    tidy(dock, 31)
+    listings.look_again(dock.connection, dock.day.id, timedelta(0))
+    submitted = dock.mover.calls["submit"]
+    dock.tick()
+    assert dock.mover.calls["submit"] == submitted
+    assert dock.slot("00_00") == "arrived"
+
+
+def test_nothing_is_let_go_of_a_shard_with_a_recording_unaccounted_for(dock: Any) -> None:
+    finished(dock, 2)
+    dock.connection.execute("UPDATE shards SET seal_recordings = 7 WHERE state = 'done'")
+    tidy(dock, 31)
+    assert len(list(dock.here.iterdir())) == 2
+
+
+def test_files_that_are_worked_where_they_lie_are_never_removed(dock: Any) -> None:
+    finished(dock, 2)
+    dock.connection.execute("UPDATE sites SET route = '{}'")
+    tidy(dock, 31)
+    assert len(list(dock.here.iterdir())) == 2
+
+
+@pytest.mark.parametrize("point", ["tidy.marked", "tidy.removed"])
+def test_a_removal_that_is_interrupted_is_finished_by_the_next(
+    dock: Any, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    finished(dock, 3)
+    with monkeypatch.context() as armed:
+        armed.setenv("DAYSCRIBE_FAULTS_ARMED", "yes")
+        armed.setenv("DAYSCRIBE_FAULT", f"{point}:raise")
+        monkeypatch.setattr("db.faults._seen", {})
+        with pytest.raises(RuntimeError):
+            tidy(dock, 31)
+    tidy(dock, 0)
+    assert [path.name for path in dock.here.iterdir()] == [archive("00_20")]
+    assert dock.rows("SELECT count(*) FROM files WHERE state = 'removed' AND reason IS NULL") == [2]
+
+
+def test_audio_that_somebody_wants_delivered_stays_until_it_is(dock: Any) -> None:
+    finished(dock, 2)
+    deliveries.want(
+        dock.connection, dock.day.id, "/archive", parts=False, audio=True, partial=False, again=False, owner="me"
+    )
+    tidy(dock, 31)
+    assert len(list(dock.here.iterdir())) == 2
+    dock.connection.execute("UPDATE deliveries SET state = 'failed', message = 'given up'")
+    tidy(dock, 0)
+    assert len(list(dock.here.iterdir())) == 1
