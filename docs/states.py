@@ -13,11 +13,11 @@ PAGE = Path(__file__).parent / "reference" / "states.md"
 MEANINGS = {
     DayState.PENDING: "known by its date; nothing of it has been listed",
     DayState.TRANSFERRING: "its files are on their way here",
-    DayState.TRANSFER_FAILED: "a file did not come; a retry leads on",
+    DayState.TRANSFER_FAILED: "a file did not come, and is named; a retry leads on, or a person goes on without it",
     DayState.READY_TO_PROCESS: "listed, its shards can be claimed",
     DayState.PROCESSING: "a worker has claimed a shard of it",
     DayState.PROCESSING_FAILED: "its work was given up; a retry leads on",
-    DayState.COMPLETED: "no shard is open, and no recording or shard is an exception",
+    DayState.COMPLETED: "no shard is open, and no recording or shard is an exception; or its source has nothing for it",
     DayState.COMPLETED_WITH_ERRORS: "no shard is open; some recordings are quarantined, or some shards failed",
     DayState.HELD: "a person's pause: nothing of it is claimed; what is in hand is finished",
 }
@@ -25,7 +25,12 @@ OTHERS: list[tuple[type[StrEnum], str, str]] = [
     (states.ShardState, "Shards", "`ready → leased → done | failed`; a lease that ends early leads back to `ready`."),
     (states.RecordingState, "Recordings", "`provisional` until the shard is sealed; then what became of it."),
     (states.PartState, "Parts", "`provisional` until the shard is sealed; `discarded` when its archive is damaged."),
-    (states.TransferState, "Transfers", "`intent` is written before anything is asked of the outside."),
+    (
+        states.TransferState,
+        "Transfers",
+        "`intent` is written before anything is asked of the outside. `succeeded` is the mover's word: each file is "
+        "looked at all the same. `unknown`: the mover knows the task no longer, and what is here tells.",
+    ),
     (
         states.JobState,
         "Jobs",
@@ -37,6 +42,19 @@ OTHERS: list[tuple[type[StrEnum], str, str]] = [
         "Starts of tasks",
         "How one start of a job's task ended; SLURM may start a task again. "
         "[Three witnesses](../explanation/three-witnesses.md#how-a-start-of-a-task-can-end) says what each means.",
+    ),
+    (
+        states.FileState,
+        "Files of a listing",
+        "What has become of each file that a day's source lists: `wrong` arrived otherwise than it was listed, "
+        "`waived` a person goes on without it, `gone` the source lists it no more, `removed` it was worked and its "
+        "bytes let go.",
+    ),
+    (
+        states.DeliveryState,
+        "Deliveries",
+        "`wanted` waits for a job; `sending` was begun, and the same command takes it on; `verified` is at its target, "
+        "whole and with its manifest.",
     ),
     (states.Finding, "Files of a slot", "What is known of each file that a slot should have."),
 ]
