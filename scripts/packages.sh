@@ -15,7 +15,8 @@ for group in "$@"; do
         # /dev/fuse is closed Apptainer fails with it, and unpacks images without it.
         containers) packages+=(mmdebstrap squashfs-tools uidmap patchelf) ;;
         # The tests start an sshd of their own, on loopback; the system's own is kept from starting (see install).
-        delivery) packages+=(rsync openssh-client openssh-server) ;;
+        # mount makes targets that are full or read-only.
+        delivery) packages+=(rsync openssh-client openssh-server mount) ;;
         *) echo "packages.sh knows no group $group, only demo, slurm, containers and delivery" >&2 && exit 64 ;;
     esac
 done
