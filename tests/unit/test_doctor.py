@@ -141,7 +141,7 @@ def test_results_where_the_cluster_empties_folders_are_wanting_if_somebody_said_
 
     assert look(Path("/project/audio")) is Verdict.OK
     assert look(Path("/purged/us/results"), Path("/purged")) is Verdict.WANTING
-    assert look(Path("/work/us/results"), SCRATCH="/work/us") is Verdict.ADVICE
+    assert look(Path("/scratch-of/us/results"), SCRATCH="/scratch-of/us") is Verdict.ADVICE
     assert look(Path("/gpfs/scratch60/us")) is Verdict.ADVICE
     assert look(tmp_path / "results", tmp_path / "other", TMPDIR=str(tmp_path)) is Verdict.ADVICE
     (tmp_path / "link").symlink_to(tmp_path / "bad")
