@@ -110,17 +110,6 @@ class Lab:
             connection.execute(statement)
 
 
-@pytest.fixture
-def undisturbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of this machine, and the log left alone."""
-    for name in list(os.environ):
-        if name.startswith(("DAYSCRIBE_", "PGSERVICE", "PGHOST", "SLURM_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("hpc.log.configure", lambda **_options: None)
-
-
 @pytest.fixture(scope="module")
 def worked(
     fresh_ledger: Callable[[], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
