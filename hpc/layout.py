@@ -127,21 +127,11 @@ class Layout:
         """The data of this layout, for JSON; `Layout.of` reads it back."""
         return {"folder": self.folder} | {kind: list(self._of(kind)) for kind in KINDS}
 
-    @property
-    def tells_folds(self) -> bool:
-        """Whether names of every kind tell the two passes of a repeated hour apart."""
-        return all("{fold}" in self._of(kind)[0] for kind in KINDS if self._of(kind))
-
     def folder_of(self, site: str, day: date) -> str:
         """Where the day's files lie, below the source's root."""
         if not SITE.fullmatch(site):
             raise BadData(f"{site!r} is not a site's name.")
         return _filled(_folder(self.folder), _values(day) | {"site": site})
-
-    def days_of_folder(self, site: str, path: str) -> tuple[date, date] | None:
-        """The first and the last day whose files lie in this folder; None: no day's."""
-        match = _folder_pattern(self.folder, site).fullmatch(path)
-        return _span(match.groupdict()) if match else None
 
     def parse(self, path: str) -> Named | None:
         """What the last component of this path says; None: it is not a file of this layout. Never raises."""
@@ -237,12 +227,6 @@ def _pattern(tokens: _Tokens) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=64)
-def _folder_pattern(template: str, site: str) -> re.Pattern[str]:
-    tokens = _folder(template)
-    return _pattern(tuple(_Token(site) if token == _Token("site", field=True) else token for token in tokens))
-
-
-@lru_cache(maxsize=64)
 def _values(day: date) -> dict[str, str]:
     month = {"month": f"{day.month:02}", "monthname": MONTHS[day.month - 1]}
     return {"year": f"{day.year:04}", "day": f"{day.day:02}"} | month
@@ -266,21 +250,6 @@ def _day(says: Mapping[str, str]) -> date | None:
     if year not in YEARS or month is None or day > monthrange(year, month)[1]:
         return None
     return date(year, month, day)
-
-
-def _span(says: Mapping[str, str]) -> tuple[date, date] | None:
-    """The first and the last date of which all this is true."""
-    if "day" in says:
-        day = _day(says)
-        return (day, day) if day else None
-    years = (int(says["year"]),) * 2 if "year" in says else (YEARS[0], YEARS[-1])
-    if years[0] not in YEARS:
-        return None
-    if not says.keys() & {"month", "monthname"}:
-        return date(years[0], 1, 1), date(years[1], 12, 31)
-    if (month := _month(says)) is None:
-        return None
-    return date(years[0], month, 1), date(years[1], month, monthrange(years[1], month)[1])
 
 
 def _both_match(one: _Tokens, other: _Tokens) -> str | None:

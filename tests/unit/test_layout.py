@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import date
 from itertools import product
 
 import pytest
@@ -179,8 +179,6 @@ def test_the_default_reads_the_names_that_a_listing_has_always_read(
 def test_a_repeated_hour_has_one_name_where_the_layout_cannot_tell() -> None:
     assert Layout().name(date(2025, 10, 26), "02_10b", "archive") == "0_2025-10-26_02_10.tar.xz"
     assert FOLDS.name(date(2025, 10, 26), "02_10b", "archive") == "0_2025-10-26_02_10b.tar.xz"
-    assert (Layout().tells_folds, FOLDS.tells_folds) == (False, True)
-    assert not Layout(archive=FOLDS.archive).tells_folds
 
 
 def test_fields_that_say_the_same_thing_must_agree() -> None:
@@ -191,36 +189,9 @@ def test_fields_that_say_the_same_thing_must_agree() -> None:
     assert layout.parse("may_05_2025-05-31_07_10_08.tar") is None
 
 
-@given(
-    SITES, DAYS, DAYS, st.sampled_from(["", "x", "{site}/{date}", REFERENCE, "{year}/{month}/{day}", "{site}{year}"])
-)
-def test_a_folder_says_which_days_can_lie_in_it(site: str, day: date, other: date, folder: str) -> None:
-    layout = Layout(folder)
-    path = layout.folder_of(site, day)
-    span = layout.days_of_folder(site, path)
-    assert span and span[0] <= day <= span[1]
-    assert (layout.folder_of(site, other) == path) == (span[0] <= other <= span[1])
-    for edge, step in ((span[0], -1), (span[1], 1)):
-        assert layout.folder_of(site, edge) == path
-        beyond = edge + timedelta(days=step)
-        assert beyond.year not in YEARS or layout.folder_of(site, beyond) != path
-
-
 def test_the_reference_folder_is_the_month_s() -> None:
     layout = Layout(REFERENCE)
     assert layout.folder_of("zurich", date(2025, 1, 31)) == "zurich_2025_january/prepped_data"
-    february = (date(2024, 2, 1), date(2024, 2, 29))
-    assert layout.days_of_folder("zurich", "zurich_2024_february/prepped_data") == february
-    for path in ("", "zurich_2024_february", "basel_2024_february/prepped_data", "zurich_2024_feb/prepped_data",
-                 "zurich_2024_february/prepped_data/", "zurich_2101_january/prepped_data", "\udc80"):  # fmt: skip
-        assert layout.days_of_folder("zurich", path) is None
-    assert Layout("{date}").days_of_folder("zurich", "2025-02-29") is None
-    assert Layout("{year}{month}{monthname}").days_of_folder("zurich", "202502march") is None
-
-
-@given(HOSTILE)
-def test_any_text_as_a_folder_is_some_day_s_or_none_s(path: str) -> None:
-    assert Layout(REFERENCE).days_of_folder("zurich", path) is None
 
 
 @pytest.mark.parametrize("site", ["", "..", "a/b", "Zurich", "a\n", "\0"])
