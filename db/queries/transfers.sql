@@ -87,7 +87,7 @@ UPDATE files SET tries = 0, state = CASE state WHEN 'waived' THEN 'missing' ELSE
 WHERE day_id = %(day_id)s AND state IN ('listed', 'missing', 'wrong', 'waived');
 
 -- name: space
--- What the site's staged files take up, and what is still to come of what is on its way.
+-- What staged files take up, of all sites together, and what is still to come of what is on its way.
 SELECT coalesce(sum(size) FILTER (WHERE f.state = 'arrived'), 0)::bigint AS bytes, count(*) FILTER (WHERE f.state = 'arrived') AS files,
     coalesce(sum(size) FILTER (WHERE f.transfer_id IS NOT NULL), 0)::bigint AS coming_bytes,
     count(*) FILTER (WHERE f.transfer_id IS NOT NULL) AS coming_files
