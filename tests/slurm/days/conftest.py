@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -153,6 +153,17 @@ class Site:
 
     def log(self, job: int) -> str:
         return "\n".join(path.read_text() for path in sorted(folder_of(self.home, job).path.glob("log/*.log")))
+
+    def kept(self) -> Iterator[tuple[Path, bytes]]:
+        """Every file that we write, or that SLURM keeps of jobs: scripts, environments, logs; but for what it clears
+        away behind a job that ends while we look."""
+        base = self.cluster.base
+        for folder in (self.home, base / "state", base / "spool", base / "log"):
+            for here, _, names in os.walk(folder):
+                for path in (Path(here, name) for name in names):
+                    with suppress(FileNotFoundError):
+                        if path.is_file() and not path.is_symlink():
+                            yield path, path.read_bytes()
 
     def processes(self) -> list[int]:
         """The processes that were started with this site's folder in their words."""

@@ -111,9 +111,9 @@ def test_a_job_shows_others_nothing_but_its_day_and_an_opaque_name(site: Any) ->
     seen = site.cluster.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "bash", "-c", ask).stdout
     assert job["token"] in seen
     assert canary not in seen
-    folders = (site.home, site.cluster.base / "state", site.cluster.base / "spool", site.cluster.base / "log")
-    kept = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert [path for path in kept if canary.encode() in path.read_bytes()] == []
+    kept = dict(site.kept())
+    assert "job.env" in {path.name for path in kept}
+    assert [path for path, text in kept.items() if canary.encode() in text] == []
     assert f"JobName=ds-{DATES[0]}-{job['token']} " in seen
     for pid in site.processes():
         os.kill(pid, signal.SIGCONT)
