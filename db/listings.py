@@ -114,6 +114,19 @@ def to_open(connection: Connection, day_id: int, kind: str, *, limit: int) -> li
 
 
 @translated()
+def unworked(connection: Connection, day_id: int, after: bytes, *, limit: int) -> list[bytes]:
+    """The next paths of audio that arrived and is not worked yet."""
+    rows = connection.execute(SQL["unworked"], {"day_id": day_id, "after": after, "limit": limit})
+    return [row["path"] for row in rows]
+
+
+@translated()
+def lost(connection: Connection, day_id: int, paths: Sequence[bytes]) -> int:
+    """These are here no more, and have to come again; how many of them had arrived."""
+    return connection.execute(SQL["lost"], {"day_id": day_id, "paths": list(paths)}).rowcount
+
+
+@translated()
 def opened(connection: Connection, day_id: int, paths: Sequence[bytes], shard: str) -> None:
     """These files belong to this shard."""
     connection.execute(SQL["opened"], {"day_id": day_id, "paths": list(paths), "shard": shard})

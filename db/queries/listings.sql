@@ -64,6 +64,16 @@ WHERE day_id = %(day_id)s AND slot IS NOT NULL AND kind <> 'double' ORDER BY slo
 SELECT path, kind, slot, size FROM files
 WHERE day_id = %(day_id)s AND state = 'arrived' AND shard IS NULL AND kind = %(kind)s ORDER BY path LIMIT %(limit)s;
 
+-- name: unworked
+-- Audio that arrived and is not worked yet, a page at a time.
+SELECT f.path FROM files f LEFT JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
+WHERE f.day_id = %(day_id)s AND f.kind IN ('archive', 'loose') AND f.state = 'arrived' AND f.path > %(after)s
+    AND (s.id IS NULL OR s.state <> 'done') ORDER BY f.path LIMIT %(limit)s;
+
+-- name: lost
+UPDATE files SET state = 'missing', reason = 'it had arrived, and is here no more', verified = NULL
+WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'arrived';
+
 -- name: opened
 UPDATE files SET shard = %(shard)s WHERE day_id = %(day_id)s AND path = ANY (%(paths)s);
 

@@ -105,6 +105,26 @@ def join_metadata(session: Session, day_id: int, staged: Path) -> int:
     return rows_now
 
 
+def miss_lost(session: Session, day_id: int, staged: Path) -> int:
+    """Staging may be a scratch that is purged: what arrived, is not worked yet and is gone has to come again; how many
+    files that are. What a host does not show at all is not gone."""
+    count, after = 0, b""
+    while seen_from_here(staged) and (page := session(listings.unworked, day_id, after, limit=ARCHIVES)):
+        gone, after = [path for path in page if _gone(staged / os.fsdecode(path))], page[-1]
+        count += session(listings.lost, day_id, gone) if gone else 0
+    return count
+
+
+def _gone(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # it is there, or nobody knows
+        return False
+    return False
+
+
 def mark_staging(staged: Path) -> None:
     """Leave a word in the folder that days are staged in, SITE/DATE below it: who sees it sees what arrives there."""
     root = staged.parents[1]

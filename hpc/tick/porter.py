@@ -28,7 +28,7 @@ from hpc.errors import MoverTrouble, NeedsConsent, NeedsLogin, NoAnswer, Submiss
 from hpc.model import Checksum, Move, Progress
 from hpc.ports import Mover
 from hpc.sections import TransferSettings
-from hpc.stages.arrival import examine, join_metadata, mark_staging, open_shards, seen_from_here
+from hpc.stages.arrival import examine, join_metadata, mark_staging, miss_lost, open_shards, seen_from_here
 from hpc.stages.listing import put_slots, take_listing
 from hpc.tick.report import Report
 from hpc.tick.ways import Ways, counted, named, state_of
@@ -108,6 +108,8 @@ class Porter:
             return True
         if taken.changed:
             report.waiting("changed", about, f"{len(taken.changed)} archives are other at their source than here")
+        if lost := miss_lost(self.session, day.id, self.ways.staged(site, on)):
+            report.waiting("lost", about, f"{counted(lost)} had arrived and are here no more; fetched again")
         standing = self.session(transfers.standing, day.id)
         if not taken.listed and day.state is DayState.PENDING and not standing["listed"]:
             self._empty(report, day, taken.empty_for, due)

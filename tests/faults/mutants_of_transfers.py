@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 FOLDER = "tests/integration/transfers"
-PORTER, TROUBLE, TIDYING = (f"{FOLDER}/test_{name}.py" for name in ("porter", "porter_trouble", "tidying"))
+PORTER, TROUBLE, TIDYING, DOUBT = (
+    f"{FOLDER}/test_{name}.py" for name in ("porter", "porter_trouble", "tidying", "porter_doubt")
+)
 LOGIN, SLOTS, LAYOUT = f"{FOLDER}/test_login.py", "tests/unit/test_slots.py", "tests/unit/test_layout.py"
 
 # What is damaged → ((file, before, after), …), (tests, …)
@@ -27,6 +29,14 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
     "a day may have two transfers of a kind at once": (
         (("db/migrations/0003_transfers.sql", "UNIQUE INDEX transfers_one_live", "INDEX transfers_one_live"),),
         (f"{PORTER}::test_what_is_listed_while_a_transfer_is_under_way_comes_with_the_next_one",),
+    ),
+    "audio that is worked is fetched again": (
+        (("db/queries/listings.sql", "    AND (s.id IS NULL OR s.state <> 'done') ORDER", "    ORDER"),),
+        (f"{DOUBT}::test_what_a_purge_took_before_it_was_worked_comes_again_and_nothing_else",),
+    ),
+    "a file system that is not mounted has lost everything": (
+        (("hpc/stages/arrival.py", "while seen_from_here(staged) and (page", "while (page"),),
+        (f"{DOUBT}::test_what_this_host_does_not_show_is_not_lost",),
     ),
     "a day with a gap is ready": (
         (("hpc/tick/porter.py", 'and standing["arrived"] == standing["listed"]', 'and standing["arrived"] > 0'),),

@@ -144,3 +144,42 @@ def test_a_day_with_nothing_here_cannot_be_accepted_and_a_retry_fetches_what_was
     shards.retry(dock.connection, dock.day, actor="a person")
     dock.arrive()
     assert dock.slot("00_00") == "arrived"
+
+
+def failed_and_retried(dock: Any) -> None:
+    """Three shards: the first is worked, the other two failed, and a person has them made ready again."""
+    dock.slots(3)
+    dock.arrive()
+    leased = shards.claim(dock.connection, owner="w", count=3, lease=timedelta(minutes=1))
+    dock.connection.execute(
+        "UPDATE shards SET state = 'done', owner = NULL, lease_until = NULL, sealed = now(), seal_recordings = 0,"
+        " seal_sha256 = sha256('') WHERE id = %s",
+        [leased[0].id],
+    )
+    for shard in leased[1:]:
+        shards.fail(dock.connection, shard.id, shard.epoch, failure=("x", "y"), actor="w", discard=True)
+    assert shards.retry(dock.connection, dock.day, actor="me") == 2
+
+
+def test_what_a_purge_took_before_it_was_worked_comes_again_and_nothing_else(dock: Any) -> None:
+    failed_and_retried(dock)
+    for slot in ("00_00", "00_10"):
+        (dock.here / archive(slot)).unlink()
+    dock.tick()
+    assert dock.files("missing") == [archive("00_10")]
+    assert dock.amiss() == ["it had arrived, and is here no more"]
+    assert [pair[0] for pair in list(dock.mover.tasks.values())[-1].files] == [archive("00_10")]
+    dock.mover.work()
+    dock.tick()
+    assert (dock.here / archive("00_10")).exists()
+    assert dock.files("arrived") == [archive(slot) for slot in ("00_00", "00_10", "00_20")]
+    assert (dock.shards(), dock.state) == (3, DayState.READY_TO_PROCESS)
+    assert len(shards.claim(dock.connection, owner="w", count=3, lease=timedelta(minutes=1))) == 2
+
+
+def test_what_this_host_does_not_show_is_not_lost(dock: Any) -> None:
+    failed_and_retried(dock)
+    dock.here.parents[1].rename(dock.folder / "unmounted")
+    dock.here.parents[1].mkdir()
+    dock.tick()
+    assert (dock.files("missing"), len(dock.mover.tasks)) == ([], 1)
