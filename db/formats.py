@@ -37,7 +37,7 @@ def render(document: Mapping[str, Any], kind: str) -> str:
 
 
 def pack(segments: Iterable[Mapping[str, Any]]) -> bytes:
-    """Segments with their words as one value; times and scores that are not numbers are left out."""
+    """Segments with their words (or chunks) as one value; times and scores that are not numbers are left out."""
     plain = json.dumps(
         [_plain(segment) for segment in segments], ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
@@ -57,6 +57,13 @@ def unpack(packed: bytes) -> list[dict[str, Any]]:
         raise BadData("Packed segments are cut short, or longer than any transcript can be.")
     segments: list[dict[str, Any]] = json.loads(plain)
     return segments
+
+
+def opened(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A recording's row with what is packed in it open, `words` as `segments` and `chunks`; None where is none."""
+    rest = {key: value for key, value in row.items() if key != "words"}
+    segments, chunks = (None if row[key] is None else unpack(row[key]) for key in ("words", "chunks"))
+    return rest | {"segments": segments, "chunks": chunks}
 
 
 def _plain(value: Any) -> Any:
@@ -79,7 +86,7 @@ def _json(document: Mapping[str, Any]) -> str:
         "word_segments": [word for segment in segments for word in segment.get("words", ())],
         "language": document.get("language"),
     }
-    whole |= {key: document[key] for key in ("recording", "receipt") if key in document}
+    whole |= {key: document[key] for key in ("chunks", "recording", "receipt") if key in document}
     return json.dumps(whole, ensure_ascii=False)
 
 

@@ -17,6 +17,9 @@ from db.sql import load
 
 SQL = load("parts.sql")
 
+QUALITY = ("chunks", "avg_logprob", "no_speech_prob", "compression_ratio", "coverage")
+"""The columns that a result may lack: how far its transcript can be trusted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -121,6 +124,7 @@ def _put_results(
         "part_id": part_id,
         "run_id": run_id,
         "run_key": part.run_key,
+        **dict.fromkeys(QUALITY),
     }
     if results:
         with connection.cursor() as cursor:

@@ -20,7 +20,8 @@ LONGEST_QUESTION = "2s"
 
 _OF_RECORDING = (
     "id", "site", "date", "slot", "shard", "ordinal", "meta_id", "name", "sha256", "state", "seconds", "flags",
-    "failure_class", "failure_reason", "version", "language_probability", "word_count",
+    "failure_class", "failure_reason", "version", "language_probability", "avg_logprob", "no_speech_prob",
+    "compression_ratio", "coverage", "word_count",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def snapshot(connection: Connection) -> Iterator[None]:
 
 @translated()
 def recording(connection: Connection, recording_id: int) -> dict[str, Any] | None:
-    """The recording of that id with its `segments`, its name as it may be shown, its receipt and metadata."""
+    """The recording of that id with its `segments` and `chunks`, its name as it may be shown, its receipt, metadata."""
     row = connection.execute(SQL["recording"], {"id": recording_id}).fetchone()
     return row and _open(row)
 
@@ -98,11 +99,11 @@ def document(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "segments": row["segments"] or [],
         "language": row["language"],
+        "chunks": row.get("chunks"),
         "recording": about,
         "receipt": receipt if receipt is None or key is None else {"key": key.hex(), **receipt},
     }
 
 
 def _open(row: dict[str, Any]) -> dict[str, Any]:
-    packed = row.pop("words")
-    return row | {"name": display(row["name"]), "segments": None if packed is None else formats.unpack(packed)}
+    return formats.opened(row) | {"name": display(row["name"])}

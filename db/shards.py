@@ -84,6 +84,13 @@ def identity(connection: Connection, shard_id: int) -> tuple[str, date, str] | N
 
 
 @translated()
+def waits(connection: Connection, *, day_id: int | None = None) -> bool:
+    """Whether a claim would find something now, or something to give up. Nothing is leased, no epoch raised."""
+    row = connection.execute(SQL["waits"], {"day_id": day_id}).fetchone()
+    return row is not None and bool(row["so"])
+
+
+@translated()
 def claim(
     connection: Connection, *, owner: str, count: int, lease: timedelta, day_id: int | None = None
 ) -> list[Leased]:

@@ -52,19 +52,19 @@ def search(
 def find(
     connection: Connection, which: str, *, site: str | None = None, on: date | None = None
 ) -> list[dict[str, Any]]:
-    """Recordings by their ledger id or their meta_id, with their current transcript unpacked into `segments`."""
+    """Recordings by their ledger id or their meta_id, with their current transcript as `segments` and `chunks`."""
     number = int(which) if which.isascii() and which.isdigit() and len(which) < 19 else -1
     values = {"meta_id": which, "id": number, "site": site, "date": on}
-    return [_open(row) for row in connection.execute(SQL["find"], values)]
+    return [formats.opened(row) for row in connection.execute(SQL["find"], values)]
 
 
 @translated()
 def page(
     connection: Connection, day_id: int, *, state: str | None = None, after: int = 0, limit: int = 500
 ) -> list[dict[str, Any]]:
-    """One page of a day's visible recordings after the id `after`, with their segments."""
+    """One page of a day's visible recordings after the id `after`, with their segments and chunks."""
     values = {"day_id": day_id, "state": state, "after": after, "limit": limit}
-    return [_open(row) for row in connection.execute(SQL["recordings"], values)]
+    return [formats.opened(row) for row in connection.execute(SQL["recordings"], values)]
 
 
 def of_day(
@@ -75,8 +75,3 @@ def of_day(
     while rows := page(connection, day_id, state=state, after=after, limit=size):
         yield from rows
         after = rows[-1]["id"]
-
-
-def _open(row: dict[str, Any]) -> dict[str, Any]:
-    packed = row.pop("words")
-    return row | {"segments": None if packed is None else formats.unpack(packed)}

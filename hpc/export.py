@@ -26,7 +26,7 @@ from hpc.stages import companions
 from hpc.stages.publish import sync_folder
 
 KINDS = ("parquet", *formats.KINDS)
-VERSION = 2  # of the columns below; told in the file
+VERSION = 3  # of the columns below; told in the file
 GROUP_ROWS, GROUP_BYTES = 10_000, 64 << 20  # a row group ends at the first of them: memory stays flat
 FILES_IN_FOLDER = 1000
 COUNTS = ("recordings", "transcribed", "no_speech", "quarantined", "unsealed", "shards", "open_shards", "failed_shards")
@@ -41,15 +41,28 @@ _SEGMENT = pa.struct(
         "words": pa.list_(_WORD),
     }
 )
+_CHUNK = pa.struct(
+    {
+        "start": pa.float64(),
+        "end": pa.float64(),
+        "speech": pa.float64(),
+        "avg_logprob": pa.float64(),
+        "no_speech_prob": pa.float64(),
+        "compression_ratio": pa.float64(),
+        "flags": pa.list_(pa.string()),
+    }
+)
 _MOMENT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     {
         "id": pa.int64(), "site": pa.string(), "date": pa.date32(), "slot": pa.string(), "slot_time": _MOMENT,
         "shard": pa.string(), "ordinal": pa.int32(), "meta_id": pa.string(), "name": pa.string(), "size": pa.int64(),
         "sha256": pa.string(), "state": pa.string(), "seconds": pa.float64(), "language": pa.string(),
-        "language_probability": pa.float64(), "text": pa.string(), "word_count": pa.int32(),
+        "language_probability": pa.float64(), "avg_logprob": pa.float64(), "no_speech_prob": pa.float64(),
+        "compression_ratio": pa.float64(), "coverage": pa.float64(), "text": pa.string(), "word_count": pa.int32(),
         "flags": pa.list_(pa.string()), "failure_class": pa.string(), "failure_reason": pa.string(),
-        "segments": pa.list_(_SEGMENT), "version": pa.int32(), "run_key": pa.string(), "receipt_id": pa.int64(),
+        "segments": pa.list_(_SEGMENT), "chunks": pa.list_(_CHUNK), "version": pa.int32(), "run_key": pa.string(),
+        "receipt_id": pa.int64(),
         # what the platform says of it (db.metadata.COLUMNS)
         "posted": _MOMENT, "description": pa.string(), "location_created": pa.string(), "text_language": pa.string(),
         "author_id": pa.string(), "author_name": pa.string(), "author_nickname": pa.string(),

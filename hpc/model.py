@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -159,6 +160,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of speech as the model saw it, and what tells how far its text can be trusted."""
+
+    start: float  # seconds
+    end: float
+    speech: float | None = None  # seconds of it that the voice detector calls speech: its share is the coverage
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None  # 0 … 1
+    compression_ratio: float | None = None  # of its text, see compression_ratio()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """What an engine says of one recording. No segments means that no speech was found, and nothing else."""
 
@@ -166,10 +180,17 @@ class Transcript:
     segments: tuple[Segment, ...]
     language_probability: float | None = None
     flags: tuple[str, ...] = ()  # "unaligned", …
+    chunks: tuple[Chunk, ...] = ()
 
     @property
     def text(self) -> str:
         return " ".join(stripped for segment in self.segments if (stripped := segment.text.strip()))
+
+
+def compression_ratio(text: str) -> float | None:
+    """How much shorter zlib makes the text, as Whisper counts it: what repeats itself is far above 2. None: no text."""
+    plain = text.strip().encode("utf-8", "replace")
+    return len(plain) / len(zlib.compress(plain)) if plain else None
 
 
 @dataclass(frozen=True, slots=True)

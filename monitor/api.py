@@ -24,8 +24,9 @@ SHOWN = tuple(state for state in RecordingState if state is not RecordingState.P
 ID = f"<int(max={asked.LAST_ID}):recording_id>"
 _OF_DAY = ("site", "date", "state", "revision", "message", "started", "finished")
 _OF_PAGE = (
-    "id", "slot", "shard", "ordinal", "meta_id", "state", "seconds", "language", "language_probability", "text",
-    "word_count", "failure_class", "failure_reason", "version", "run_key",
+    "id", "slot", "shard", "ordinal", "meta_id", "state", "seconds", "language", "language_probability",
+    "avg_logprob", "no_speech_prob", "compression_ratio", "coverage", "text", "word_count", "failure_class",
+    "failure_reason", "version", "run_key",
 )  # fmt: skip
 
 

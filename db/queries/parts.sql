@@ -28,9 +28,10 @@ WITH recording AS (
     ON CONFLICT (shard_id, ordinal) DO NOTHING RETURNING id
 )
 INSERT INTO transcripts (recording_id, run_id, run_key, version, outcome, language, language_probability, text, words,
-    word_count, flags, part_id)
+    word_count, flags, part_id, chunks, avg_logprob, no_speech_prob, compression_ratio, coverage)
 SELECT id, %(run_id)s, %(run_key)s, 1, %(outcome)s, %(language)s, %(language_probability)s, %(text)s, %(words)s,
-    %(word_count)s, %(transcript_flags)s, %(part_id)s
+    %(word_count)s, %(transcript_flags)s, %(part_id)s, %(chunks)s, %(avg_logprob)s, %(no_speech_prob)s,
+    %(compression_ratio)s, %(coverage)s
 FROM recording WHERE %(outcome)s::text IS NOT NULL;
 
 -- name: known

@@ -10,7 +10,8 @@ SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 -- One recording by its id of the ledger, with what its platform says of it; an unsealed one has no words.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.flags AS transcript_flags, u.id AS receipt_id, u.receipt, u.key AS run_key, to_jsonb(m) - 'day_id' - 'meta_id' AS metadata
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    u.id AS receipt_id, u.receipt, u.key AS run_key, to_jsonb(m) - 'day_id' - 'meta_id' AS metadata
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
@@ -25,7 +26,8 @@ WHERE day_id = %(day_id)s AND state <> 'provisional' AND (%(state)s::text IS NUL
 -- Recordings whole, for an export. By their ids: paging by a key of the day would walk over other days' rows.
 SELECT r.id, i.name AS site, d.date, s.slot, l.begins AS slot_time, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
-    t.language_probability, t.text, t.words, t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
+    t.language_probability, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.text, t.words, t.chunks,
+    t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
     m.location_created, m.text_language, m.author_id, m.author_name, m.author_nickname, m.author_verified, m.digg_count,
     m.share_count, m.comment_count, m.play_count, m.collect_count, m.music_id, m.music_title, m.music_author, m.video_seconds,
     m.subtitle_language, m.collected, m.country

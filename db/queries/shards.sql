@@ -33,6 +33,18 @@ UPDATE shards s SET state = 'leased', owner = %(owner)s, epoch = s.epoch + 1, at
 FROM chosen, days d, sites i WHERE s.id = chosen.id AND d.id = s.day_id AND i.id = d.site_id
 RETURNING s.id, s.day_id, s.name, s.slot, s.loose, s.paths, s.size, s.epoch, d.staged, d.date, d.state AS day_state, i.name AS site;
 
+-- name: waits
+-- Whether a claim would find something to do, giving up included. Two EXISTS, for an index each.
+SELECT EXISTS (
+    SELECT FROM shards s JOIN days d ON d.id = s.day_id
+    WHERE s.state = 'ready' AND s.ready_at <= now() AND d.state IN ('ready_to_process', 'processing')
+        AND (%(day_id)s::bigint IS NULL OR d.id = %(day_id)s)
+) OR EXISTS (
+    SELECT FROM shards s JOIN days d ON d.id = s.day_id
+    WHERE s.state = 'leased' AND s.lease_until < now() AND (s.attempts >= s.max_attempts
+        OR d.state IN ('ready_to_process', 'processing') AND (%(day_id)s::bigint IS NULL OR d.id = %(day_id)s))
+) AS so;
+
 -- name: exhausted
 -- Shards whose last allowed worker vanished: a poison shard ends here instead of killing workers for ever.
 SELECT id, day_id, epoch FROM shards WHERE state = 'leased' AND lease_until < now() AND attempts >= max_attempts;

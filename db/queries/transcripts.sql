@@ -44,7 +44,8 @@ ORDER BY d.date, i.name LIMIT 50;
 -- The recordings of a day that the world may see (sealed shards), in the order of the day, one page after a key.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.state, r.seconds, r.flags, r.sha256,
     r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.flags AS transcript_flags, u.receipt, u.key AS run_key
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    u.receipt, u.key AS run_key
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
 WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
@@ -55,7 +56,8 @@ ORDER BY r.id LIMIT %(limit)s;
 -- Recordings by their id of the ledger or their name's stem; unsealed ones are named, without their words.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.flags AS transcript_flags, u.receipt, u.key AS run_key
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    u.receipt, u.key AS run_key
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
 WHERE (r.meta_id = %(meta_id)s OR r.id = %(id)s) AND (%(site)s::text IS NULL OR i.name = %(site)s)

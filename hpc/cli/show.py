@@ -96,6 +96,8 @@ def _show(app: App, row: Mapping[str, Any]) -> None:
     if row["language"]:
         sure = row["language_probability"]
         about["language"] = row["language"] if sure is None else f"{row['language']} ({100 * sure:.0f} %)"
+    if row["chunks"]:
+        about["chunks"] = _worst(row)
     if flags:
         about["flags"] = flags
     if row["receipt"]:
@@ -110,6 +112,18 @@ def _briefly(row: Mapping[str, Any]) -> str:
     """The receipt in a line: what is plain in it, and its key."""
     plain = [f"{key} {value}" for key, value in row["receipt"].items() if isinstance(value, str | int | float)]
     return ", ".join([*plain[:6], f"key {row['run_key'].hex()[:12]}, version {row['version']}"])
+
+
+def _worst(row: Mapping[str, Any]) -> str:
+    """How many chunks the model saw, and how far the worst of them can be trusted."""
+    told = {
+        "log-probability {:.2f}": row["avg_logprob"],
+        "no speech {:.2f}": row["no_speech_prob"],
+        "compression {:.2f}": row["compression_ratio"],
+    }
+    known = ", ".join(words.format(value) for words, value in told.items() if value is not None)
+    speech = None if row["coverage"] is None else f"speech in {100 * row['coverage']:.0f} % of the recording"
+    return "; ".join(filter(None, [str(len(row["chunks"])), known and f"at worst {known}", speech]))
 
 
 def _time(seconds: float) -> str:

@@ -12,6 +12,7 @@ from db.errors import BadData
 from db.names import stem
 from hpc.model import Failure, Result
 from hpc.stages.publish import SUFFIX, PartFile, parts_in, read_part, segment_to_dict
+from hpc.stages.quality import chunk_to_dict, finite, worst
 
 
 class PartOfAnotherLedger(BadData):
@@ -94,11 +95,13 @@ def _said(result: Result) -> dict[str, Any]:
     return {
         "outcome": "speech" if text else "no_speech",
         "language": said.language if text else None,
-        "language_probability": said.language_probability,
+        "language_probability": finite(said.language_probability),
         "text": text,
         "words": formats.pack([_clean(segment_to_dict(segment)) for segment in said.segments]),
         "word_count": sum(len(segment.words) for segment in said.segments) or len(text.split()),
         "transcript_flags": list(said.flags),
+        "chunks": formats.pack(map(chunk_to_dict, said.chunks)) if said.chunks else None,
+        **worst(said.chunks, result.duration),
     }
 
 

@@ -20,6 +20,7 @@ from db import faults
 from db.errors import BadData, LeaseLost
 from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Word
+from hpc.stages.quality import chunk_from, chunk_to_dict, finite
 
 FORMAT = 1
 SUFFIX = ".jsonl.gz"
@@ -185,8 +186,9 @@ def _line(result: Result) -> dict[str, Any]:
     return line | {
         "transcript": {
             "language": said.language,
-            "language_probability": said.language_probability,
+            "language_probability": finite(said.language_probability),
             "flags": list(said.flags),
+            "chunks": [chunk_to_dict(chunk) for chunk in said.chunks],
             "segments": [segment_to_dict(segment) for segment in said.segments],
         }
     }
@@ -194,12 +196,15 @@ def _line(result: Result) -> dict[str, Any]:
 
 def segment_to_dict(segment: Segment) -> dict[str, Any]:
     """A segment in WhisperX's shape."""
-    words = [{"word": w.text, "start": w.start, "end": w.end, "score": w.score} for w in segment.words]
+    words = [
+        {"word": word.text, "start": finite(word.start), "end": finite(word.end), "score": finite(word.score)}
+        for word in segment.words
+    ]
     return {
         "start": segment.start,
         "end": segment.end,
         "text": segment.text,
-        "avg_logprob": segment.avg_logprob,
+        "avg_logprob": finite(segment.avg_logprob),
         "words": words,
     }
 
@@ -218,7 +223,8 @@ def _result(shard_id: int, line: Mapping[str, Any]) -> Result:
     else:
         said = line["transcript"]
         segments = tuple(_segment(segment) for segment in said["segments"])
-        outcome = Transcript(said["language"], segments, said["language_probability"], tuple(said["flags"]))
+        chunks = tuple(chunk_from(chunk) for chunk in said.get("chunks", ()))  # older parts have none
+        outcome = Transcript(said["language"], segments, said["language_probability"], tuple(said["flags"]), chunks)
     return Result(recording, outcome, line["seconds"], tuple(line["flags"]))
 
 

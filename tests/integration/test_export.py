@@ -56,7 +56,7 @@ def test_a_partial_export_says_so_with_its_denominator_and_receipts(a_day: Any, 
 
     assert (made.path, made.recordings, made.partial) == (tmp_path / "out" / "zurich" / "2025-01-31.parquet", 5, True)
     told = facts(made.path)
-    assert (told["version"], told["partial"], told["state"]) == (2, True, "processing")
+    assert (told["version"], told["partial"], told["state"]) == (3, True, "processing")
     assert told["denominator"] == {
         "recordings": 5, "transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1,
         "shards": 4, "open_shards": 2, "failed_shards": 1,
