@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return self.results or self.home / "results"
 
     @property
+    def model_folders(self) -> list[Path]:
+        """Where models are looked for before anywhere else; `models fetch` puts them there."""
+        return [*self.models, self.home / "models"]
+
+    @property
     def staging_folder(self) -> Path:
         return self.transfer.staging or self.home / "staging"
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ LOCK = "digests.json"
 # Files of other kinds (a card, a licence, weights for other libraries) are never loaded, so they may come and go.
 _LOADED = frozenset({".bin", ".json", ".txt", ".safetensors", ".pt", ".pth", ".model", ".jinja", ".tab"})
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+BANDS = "preprocessor_config.json"  # says how many mel bands a speech model hears
 
 
 class Kind(StrEnum):
@@ -34,17 +35,21 @@ _NEEDED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
         ("config.json",),
         ("vocabulary.json", "vocabulary.txt"),
         ("tokenizer.json",),
-        ("preprocessor_config.json",),
+        (BANDS,),
     ),
+    # Many aligners come without tokenizer_config.json; what it says is then what transformers takes by itself.
     Kind.ALIGNER: (
         _WEIGHTS,
         ("config.json",),
         ("vocab.json",),
-        ("tokenizer_config.json",),
         ("preprocessor_config.json",),
     ),
     Kind.SENTENCES: (),
 }
+
+# The sizes of OpenAI's vocabularies before large-v3. Those models have 80 mel bands, which is what is guessed, and the
+# hub has no preprocessor_config.json for them.
+_WITH_80_BANDS = (51864, 51865)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Model:
     digest: str = ""  # hex, over the names and hashes of its files; "" while nobody has read them
     files: tuple[ModelFile, ...] = ()
     locked: bool = False
+    repository: str = ""  # where it was fetched from; "" for what came here otherwise
+    revision: str = ""  # the commit there
 
     @property
     def size(self) -> int:
@@ -122,7 +129,7 @@ def describe(name: str, path: Path, kind: Kind) -> Model:
     if wanted is None:
         files = tuple(ModelFile(file, (path / file if file else path).stat().st_size, "") for file in _loaded(path))
         return Model(name, path, kind, "", files)
-    return Model(name, path, kind, _digest(wanted), wanted, locked=True)
+    return Model(name, path, kind, _digest(wanted), wanted, True, *_origin(path))
 
 
 def measure(model: Model, *, cache: Path | None = None) -> Model:
@@ -136,13 +143,19 @@ def measure(model: Model, *, cache: Path | None = None) -> Model:
 
 def verify(model: Model, *, cache: Path | None = None) -> list[Finding]:
     """Everything that is wrong with the model. Without `cache` every byte is read."""
-    return _compare(model, measure(model, cache=cache))
+    return look(model, cache=cache)[1]
+
+
+def look(model: Model, *, cache: Path | None = None) -> tuple[Model, list[Finding]]:
+    """The model as measured, and everything that is wrong with it."""
+    measured = measure(model, cache=cache)
+    return measured, _compare(model, measured)
 
 
 def ensure(model: Model, *, cache: Path | None = None) -> Model:
     """The model as measured, or ModelMissing or ModelChanged."""
-    measured = measure(model, cache=cache)
-    for finding in _compare(model, measured):
+    measured, findings = look(model, cache=cache)
+    for finding in findings:
         if finding.trouble is Trouble.MISSING:
             raise ModelMissing(str(finding))
         if not finding.harmless:
@@ -150,12 +163,19 @@ def ensure(model: Model, *, cache: Path | None = None) -> Model:
     return measured
 
 
-def lock(model: Model) -> Path:
-    """Declare the files as they are now to be the right ones."""
+def lock(model: Model, *, repository: str = "", revision: str = "") -> Path:
+    """Declare the files as they are now to be the right ones, and say where they came from if that is known."""
     target = lock_file(model.path)
     files = {file.path: {"sha256": file.sha256, "size": file.size} for file in measure(model).files}
-    _replace(target, json.dumps({"files": files}, indent=2, sort_keys=True) + "\n")
+    origin = {"origin": {"repository": repository, "revision": revision}} if repository else {}
+    write_whole(target, json.dumps({"files": files} | origin, indent=2, sort_keys=True) + "\n")
     return target
+
+
+def lacking(kind: Kind, names: Iterable[str]) -> list[str]:
+    """What a model of this kind must have and these files are not; alternatives are one entry, "this or that"."""
+    there = set(names)
+    return [" or ".join(group) for group in _NEEDED[kind] if not there.intersection(group)]
 
 
 def _compare(model: Model, measured: Model) -> list[Finding]:
@@ -167,9 +187,20 @@ def _lacking(model: Model, found: Mapping[str, ModelFile]) -> Iterator[Finding]:
     if model.path.is_file():
         return
     for names in _NEEDED[model.kind]:
+        if names == (BANDS,) and BANDS not in found and _has_80_bands(model.path):
+            continue
         if not any(name in found for name in names):
             wanted = f"a model of kind {model.kind} has {' or '.join(names)}"
             yield Finding(model.name, Trouble.MISSING, model.path / names[0], wanted=wanted)
+
+
+def _has_80_bands(path: Path) -> bool:
+    try:
+        if (path / "vocabulary.json").is_file():
+            return len(json.loads((path / "vocabulary.json").read_text())) in _WITH_80_BANDS
+        return (path / "vocabulary.txt").read_bytes().count(b"\n") in _WITH_80_BANDS
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _differing(model: Model, found: Mapping[str, ModelFile], wanted: tuple[ModelFile, ...] | None) -> Iterator[Finding]:
@@ -221,6 +252,14 @@ def _wanted(path: Path) -> tuple[ModelFile, ...] | None:
         raise ModelChanged(f"{source} is not a list of digests ({type(error).__name__}): restore it.") from error
 
 
+def _origin(path: Path) -> tuple[str, str]:
+    try:
+        origin = json.loads(lock_file(path).read_text())["origin"]
+        return str(origin["repository"]), str(origin["revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
+
+
 class _Memory:
     """Hashes made before, by path, size, time and inode, so that a start need not read gigabytes."""
 
@@ -251,12 +290,12 @@ class _Memory:
         if self._source and self._learnt:
             try:
                 self._source.parent.mkdir(parents=True, exist_ok=True)
-                _replace(self._source, json.dumps(self._known))
+                write_whole(self._source, json.dumps(self._known))
             except OSError:
                 return  # a read-only home costs time, nothing else
 
 
-def _replace(target: Path, text: str) -> None:
+def write_whole(target: Path, text: str) -> None:
     """Write whole or not at all."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:

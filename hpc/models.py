@@ -19,10 +19,11 @@ from hpc.model_lock import Finding, Kind, Model, Trouble, describe, ensure, lock
 
 __all__ = [
     "Finding", "Kind", "Model", "Trouble",
-    "find_model", "hash_memory", "list_models", "lock", "measure", "resolve", "search_folders", "verify",
+    "find_model", "hash_memory", "inside", "kind_of", "languages_of", "list_models", "lock", "measure", "repository",
+    "resolve", "search_folders", "spoken_languages", "torchaudio_file", "usual_aligners", "verify", "whisper_names",
 ]  # fmt: skip
 
-_SENTENCES = "nltk_data"
+SENTENCES = "nltk_data"
 _IN_AN_IMAGE = Path("/opt/models")  # where containers/audio_processing.def puts them
 # torchaudio fetches these by name; the names are in its code, which cannot be read without importing torch.
 _TORCHAUDIO = {
@@ -50,8 +51,8 @@ def list_models(paths: Sequence[Path] = ()) -> list[Model]:
     """Every model in the search folders; one that an earlier folder has under the same name is hidden."""
     found: dict[tuple[str, Kind], Model] = {}
     for folder in search_folders(paths):
-        for name, path in _inside(folder):
-            if kind := _kind(path):
+        for name, path in inside(folder):
+            if kind := kind_of(path):
                 found.setdefault((name, kind), describe(name, path, kind))
     return sorted(found.values(), key=lambda model: (model.kind, model.name))
 
@@ -62,6 +63,30 @@ def find_model(name: str, kind: Kind, paths: Sequence[Path] = ()) -> Model:
     if path is None:
         raise ModelMissing(_advice(name, kind, search_folders(paths)))
     return describe(name, path, kind)
+
+
+def whisper_names() -> tuple[str, ...]:
+    """The names under which faster-whisper knows speech models."""
+    return tuple(_table("faster_whisper", "utils.py", "_MODELS"))
+
+
+def spoken_languages() -> Mapping[str, str]:
+    """Code → name of every language that Whisper may hear."""
+    return _table("whisperx", "utils.py", "LANGUAGES")
+
+
+def torchaudio_file(name: str) -> str | None:
+    """The file that torchaudio fetches for an aligner of its own; None if the name is none of its names."""
+    return _TORCHAUDIO.get(name)
+
+
+def languages_of(model: Model) -> tuple[str, ...]:
+    """The languages for which WhisperX takes this aligner by itself."""
+    if model.kind is not Kind.ALIGNER:
+        return ()
+    names = {model.name, model.path.name, model.repository or model.name}
+    usual = usual_aligners().items()
+    return tuple(sorted(code for code, name in usual if names & {name, name.rpartition("/")[2]}))
 
 
 def hash_memory() -> Path:
@@ -101,14 +126,14 @@ def _aligners(options: EngineOptions, speech: Path, paths: Sequence[Path]) -> di
     if options.aligner:  # WhisperX, too, takes it for English unless it is told the language
         found["en" if language == "auto" else language] = find_model(options.aligner, Kind.ALIGNER, paths)
     if language != "auto":
-        if not found and (name := _usual_aligners().get(language)):
+        if not found and (name := usual_aligners().get(language)):
             found[language] = find_model(name, Kind.ALIGNER, paths)
         return found
-    for other, name in _usual_aligners().items():
+    for other, name in usual_aligners().items():
         if other not in found and (path := _find(name, Kind.ALIGNER, paths)):
             found[other] = describe(name, path, Kind.ALIGNER)
     if not found:
-        raise ModelMissing(_advice(_usual_aligners().get("en", "an aligner"), Kind.ALIGNER, search_folders(paths)))
+        raise ModelMissing(_advice(usual_aligners().get("en", "an aligner"), Kind.ALIGNER, search_folders(paths)))
     return found
 
 
@@ -124,8 +149,8 @@ def _is_english_only(speech: Path) -> bool:
 
 def _sentences(paths: Sequence[Path]) -> Iterator[Model]:
     for folder in search_folders(paths):
-        if _kind(folder / _SENTENCES) is Kind.SENTENCES:
-            yield describe(_SENTENCES, folder / _SENTENCES, Kind.SENTENCES)
+        if kind_of(folder / SENTENCES) is Kind.SENTENCES:
+            yield describe(SENTENCES, folder / SENTENCES, Kind.SENTENCES)
             return
 
 
@@ -134,44 +159,46 @@ def _find(name: str, kind: Kind, paths: Sequence[Path]) -> Path | None:
     candidates = [named] if named.is_dir() else []
     for folder in search_folders(paths):
         candidates += [folder / alias for alias in _aliases(name, kind)]
-        if (snapshot := _snapshot(folder, _repository(name))) is not None:
+        if (snapshot := _snapshot(folder, repository(name))) is not None:
             candidates.append(snapshot)
     return next((path for path in candidates if path.is_dir() or path.is_file()), None)
 
 
 def _aliases(name: str, kind: Kind) -> list[str]:
     """What its folder or file may be called."""
-    aliases = [name, _repository(name).rpartition("/")[2]]
+    aliases = [name, repository(name), repository(name).rpartition("/")[2]]
     return [*aliases, _TORCHAUDIO[name]] if kind is Kind.ALIGNER and name in _TORCHAUDIO else aliases
 
 
-def _repository(name: str) -> str:
+def repository(name: str) -> str:
     """The repository that a name such as "large-v3" stands for."""
     return str(_table("faster_whisper", "utils.py", "_MODELS").get(name, name))
 
 
-def _snapshot(folder: Path, repository: str) -> Path | None:
+def _snapshot(folder: Path, called: str) -> Path | None:
     """The files of a repository in a Hugging Face cache, or in a folder laid out like one."""
-    cached = folder / f"models--{repository.replace('/', '--')}"
+    cached = folder / f"models--{called.replace('/', '--')}"
     try:
         return cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
     except OSError:
         return max((cached / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _inside(folder: Path) -> Iterator[tuple[str, Path]]:
+def inside(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and places of what may be models in a folder, two levels deep."""
     for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # what is on its way here
         if path.name.startswith("models--"):
-            repository = path.name.removeprefix("models--").replace("--", "/")
-            if (snapshot := _snapshot(folder, repository)) is not None:
-                yield repository, snapshot
+            cached = path.name.removeprefix("models--").replace("--", "/")
+            if (snapshot := _snapshot(folder, cached)) is not None:
+                yield cached, snapshot
         elif not path.parent.name.startswith("models--"):
             bundles = [bundle for bundle, file in _TORCHAUDIO.items() if file == path.name]
             yield (bundles[0] if bundles else path.relative_to(folder).as_posix()), path
 
 
-def _kind(path: Path) -> Kind | None:
+def kind_of(path: Path) -> Kind | None:
     """What kind of model lies here, judged by its files; nothing, if we may not look."""
     if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
         return None
@@ -185,7 +212,7 @@ def _kind(path: Path) -> Kind | None:
     return Kind.ALIGNER if weights and (path / "vocab.json").is_file() else None
 
 
-def _usual_aligners() -> Mapping[str, str]:
+def usual_aligners() -> Mapping[str, str]:
     """WhisperX's aligner for each language it has one for."""
     tables = ("DEFAULT_ALIGN_MODELS_TORCH", "DEFAULT_ALIGN_MODELS_HF")
     return {key: str(value) for table in tables for key, value in _table("whisperx", "alignment.py", table).items()}
@@ -209,10 +236,6 @@ def _table(package: str, file: str, name: str) -> Mapping[str, Any]:
 def _advice(name: str, kind: Kind, folders: Sequence[Path]) -> str:
     what = {Kind.ASR: "speech model", Kind.ALIGNER: "aligner", Kind.SENTENCES: "sentence data"}[kind]
     looked = ", ".join(map(str, folders))
-    if kind is Kind.ALIGNER and name in _TORCHAUDIO:
-        how = f"Put torchaudio's file {_TORCHAUDIO[name]} into one of them"
-    else:
-        target = folders[0] / name.rpartition("/")[2]
-        how = f"Where there is a network: hf download {_repository(name)} --local-dir {target}"
+    how = f"Where there is a network: dayscribe models fetch {name}"
     settings = "engine.aligner, or set engine.align to false" if kind is Kind.ALIGNER else "engine.model"
     return f"The {what} {name!r} is not on this machine. Looked in {looked}. {how}; or name another with {settings}."

@@ -49,7 +49,8 @@ def test_a_model_is_listed_with_its_kind_place_and_lock(models: Any, model: Path
     tiny = next(row for row in rows if row["name"] == "tiny")
     assert code == 0
     assert tiny == {
-        "name": "tiny", "kind": "asr", "megabytes": 0.0, "locked": False, "digest": None, "path": str(model),
+        "name": "tiny", "kind": "asr", "languages": [], "megabytes": 0.0, "locked": False, "digest": None,
+        "revision": None, "bundle": None, "path": str(model),
     }  # fmt: skip
 
 

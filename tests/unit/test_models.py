@@ -14,9 +14,7 @@ from hpc.errors import ModelChanged, ModelMissing
 from hpc.models import Kind, Model, Trouble, find_model, list_models, lock, measure, resolve, search_folders, verify
 
 ASR_FILES = ("model.bin", "config.json", "vocabulary.json", "tokenizer.json", "preprocessor_config.json")
-ALIGNER_FILES = (
-    "model.safetensors", "config.json", "vocab.json", "tokenizer_config.json", "preprocessor_config.json",
-)  # fmt: skip
+ALIGNER_FILES = ("model.safetensors", "config.json", "vocab.json", "preprocessor_config.json")
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +83,7 @@ def test_a_missing_model_is_an_error_that_says_where_it_was_looked_for_and_what_
     said = str(caught.value)
     assert "'large-v3' is not on this machine" in said
     assert str(tmp_path) in said
-    assert f"hf download Systran/faster-whisper-large-v3 --local-dir {tmp_path}/large-v3" in said
+    assert "dayscribe models fetch large-v3" in said
     assert caught.value.exit_code == 78
 
 
@@ -153,6 +151,47 @@ def test_each_of_the_files_of_an_aligner_is_required(tmp_path: Path, name: str) 
     (model.path / name).unlink()
     with pytest.raises(ModelMissing, match=name):
         models.ensure(model)
+
+
+@pytest.mark.parametrize(("tokens", "named"), [(51864, False), (51865, False), (51866, True)])
+@pytest.mark.parametrize("vocabulary", ["vocabulary.json", "vocabulary.txt"])
+def test_only_vocabularies_of_before_large_v3_need_no_word_about_their_mel_bands(
+    tmp_path: Path, tokens: int, named: bool, vocabulary: str
+) -> None:
+    model = speech(tmp_path)
+    (model.path / "preprocessor_config.json").unlink()
+    (model.path / "vocabulary.json").unlink()
+    words = [f"w{at}" for at in range(tokens)]
+    text = json.dumps(words) if vocabulary.endswith("json") else "".join(f"{word}\n" for word in words)
+    (model.path / vocabulary).write_text(text)
+    assert [finding.file.name for finding in verify(model) if not finding.harmless] == (
+        ["preprocessor_config.json"] if named else []
+    )
+
+
+def test_where_a_model_was_fetched_from_is_in_its_lock_until_somebody_locks_it_anew(tmp_path: Path) -> None:
+    model = speech(tmp_path)
+    lock(model, repository="lab/small", revision="c0ffee")
+    known = find_model(str(model.path), Kind.ASR)
+    assert (known.repository, known.revision) == ("lab/small", "c0ffee")
+    lock(model)
+    assert find_model(str(model.path), Kind.ASR).revision == ""
+
+
+def test_an_aligner_says_which_languages_whisperx_takes_it_for(tmp_path: Path) -> None:
+    make(tmp_path / "jonatasgrosman" / "wav2vec2-large-xlsr-53-dutch", ALIGNER_FILES)
+    make(tmp_path / "wav2vec2-large-xlsr-53-polish", ALIGNER_FILES)
+    make(tmp_path / "mine", ALIGNER_FILES)
+    (tmp_path / "wav2vec2_fairseq_base_ls960_asr_ls960.pth").touch()
+    listed = {model.name: models.languages_of(model) for model in list_models([tmp_path])}
+    assert listed["jonatasgrosman/wav2vec2-large-xlsr-53-dutch"] == ("nl",)
+    assert listed["wav2vec2-large-xlsr-53-polish"] == ("pl",)
+    assert (listed["mine"], listed["WAV2VEC2_ASR_BASE_960H"]) == ((), ("en",))
+
+
+def test_what_is_on_its_way_is_no_model_yet(tmp_path: Path) -> None:
+    make(tmp_path / ".fetching" / "half", ASR_FILES)
+    assert not [model for model in list_models([tmp_path]) if model.path.is_relative_to(tmp_path)]
 
 
 def test_an_extra_file_that_would_be_loaded_is_refused_and_a_card_is_not(tmp_path: Path) -> None:
@@ -236,7 +275,7 @@ def test_a_language_that_whisperx_cannot_align_is_transcribed_without(tmp_path: 
 
 def test_any_language_uses_every_aligner_there_is_and_needs_at_least_one(tmp_path: Path) -> None:
     make(tmp_path / "m" / "big", ASR_FILES)
-    with pytest.raises(ModelMissing, match=r"wav2vec2_fairseq_base_ls960_asr_ls960\.pth"):
+    with pytest.raises(ModelMissing, match="models fetch WAV2VEC2_ASR_BASE_960H"):
         resolve(EngineOptions(model="big", device="cpu"), [tmp_path / "m"])
     dutch = make(tmp_path / "m" / "wav2vec2-large-xlsr-53-dutch", ALIGNER_FILES)
     english = tmp_path / "m" / "wav2vec2_fairseq_base_ls960_asr_ls960.pth"

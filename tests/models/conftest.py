@@ -1,0 +1,66 @@
+"""A loopback hub with the models that we ship, under invented names, and a machine that has no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback_hub import EAR, NOISE, VOICE, Hub, Repository, serving, shipped
+
+from hpc.cli import main
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without a single model of its own, and no patience."""
+    for name in list(os.environ):
+        if name.startswith(("HF_", "DAYSCRIBE_", "TORCH_", "NLTK_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setattr("hpc.log.configure", lambda **_options: None)
+    monkeypatch.setattr("hpc.model_hub.PAUSES", (0.0, 0.0))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def hub(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving() as served:
+        served.repositories[VOICE] = Repository(shipped("asr.en") | NOISE)
+        served.repositories[EAR] = Repository(
+            shipped("aligner") | NOISE | {"pytorch_model.bin": b"the same again", "alphabet.json": b"{}"}
+        )
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    answer: Any
+    err: str
+
+
+@pytest.fixture
+def models(machine: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Calls `dayscribe models …`."""
+
+    def call(*arguments: str) -> Said:
+        with pytest.raises(SystemExit) as left:
+            main.main(["models", *arguments, "--json"])
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Said(left.value.code, json.loads(out) if out else None, err)
+
+    return call
