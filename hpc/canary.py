@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.engine_options import EngineOptions
-from hpc.errors import MachineUnfit
+from hpc.errors import EngineLost, MachineUnfit
 from hpc.model import Audio, Member, Recording, Transcript
 from hpc.stages.decode import DecodeLimits, DecoderPool
-from hpc.stages.transcribe import EngineProcess
+from hpc.stages.engine_process import EngineProcess
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "demo"
 CLIP = SHIPPED / "canary.flac"
@@ -40,10 +40,18 @@ def options(device: str) -> EngineOptions:
 
 def sing(target: str, ready: EngineOptions) -> Song:
     """Transcribe the clip with the engine at `target`; MachineUnfit when other words are heard, or none."""
+    try:
+        return _sing(target, ready)
+    except EngineLost as lost:
+        raise MachineUnfit(f"The canary was not transcribed on {ready.device}: {lost}") from lost
+
+
+def _sing(target: str, ready: EngineOptions) -> Song:
     with EngineProcess(target, ready, hang_seconds=HANG_SECONDS) as engine:
         began = time.monotonic()
-        engine.submit([_decoded()])
-        [result] = engine.collect()
+        engine.submit(_decoded())
+        engine.lull()
+        [result] = engine.wait()
         took = time.monotonic() - began
         heard = result.outcome
         if not isinstance(heard, Transcript):

@@ -16,7 +16,7 @@ class EngineOptions:
     model: str = "large-v3"  # --model: a name or a directory
     language: str = "auto"  # --language: an ISO 639-1 code; "auto" hears it anew in every recording
     task: str = "transcribe"  # --task: "transcribe", or "translate" into English (never aligned, as in WhisperX)
-    batch_size: int = 16  # --batch_size: chunks in one call of the model; changes speed and memory only
+    batch_size: int = 32  # --batch_size: chunks in one call of the model; changes speed and memory only
     device: str = "auto"  # --device: "cpu", "cuda"; "auto" takes a GPU where there is one
     compute_type: str = "default"  # --compute_type: "default" is int8 on a CPU and float16 on a GPU
     beam_size: int = 5  # --beam_size
@@ -28,7 +28,13 @@ class EngineOptions:
     initial_prompt: str | None = None  # --initial_prompt
     align: bool = True  # the opposite of --no_align
     aligner: str | None = None  # --align_model: a name or a directory; None is WhisperX's choice for the language
-    threads: int = 1  # --threads, of one engine on a CPU
+    # What WhisperX does not do; each is off unless it is asked for, and named in the receipt:
+    detect_on: str = "start"  # the language: at the "start" of the recording, or in its first chunk of "speech"
+    second_decode: bool = False  # of chunks whose text repeats itself
+    no_speech_threshold: float | None = None  # chunks above it are dropped
+    # How the work is done:
+    threads: int = 0  # --threads, of one engine; 0: as many as this process may use
+    generations: int = 0  # batches in the model at once; 0: two on a GPU, one a thread on a CPU
     # Filled by hpc.models, which knows where things lie on this machine:
     model_path: str = ""  # a directory
     aligner_paths: tuple[tuple[str, str], ...] = ()  # (language, directory or file), sorted
@@ -41,6 +47,7 @@ class EngineOptions:
             ("task", self.task, ("transcribe", "translate")),
             ("device", self.device, ("auto", "cpu", "cuda")),
             ("vad_method", self.vad_method, ("pyannote", "silero")),
+            ("detect_on", self.detect_on, ("start", "speech")),
         ):
             if value not in allowed:
                 raise BadSetting(f"{name} is {value!r}; it can be {' or '.join(allowed)}.")
@@ -48,7 +55,9 @@ class EngineOptions:
             ("batch_size", self.batch_size, 1, 4096),
             ("beam_size", self.beam_size, 1, 100),
             ("chunk_size", self.chunk_size, 1, LONGEST_CHUNK),
-            ("threads", self.threads, 1, 1024),
+            ("threads", self.threads, 0, 1024),
+            ("generations", self.generations, 0, 16),
+            ("no_speech_threshold", 1 if self.no_speech_threshold is None else self.no_speech_threshold, 0, 1),
             ("vad_onset", self.vad_onset, 0.001, 0.999),
             ("vad_offset", self.vad_offset, 0.001, 0.999),
         ):

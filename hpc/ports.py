@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -71,6 +72,9 @@ class Lease(Protocol):
 class Feed(Protocol):
     """Where work comes from: the ledger, an array index, a queue. An empty answer means nothing to do now."""
 
+    def waits(self) -> bool:
+        """Whether `claim` may have something to do. Nothing is claimed by asking; in doubt yes."""
+
     def claim(self, count: int) -> Sequence[Lease]: ...
     def lost(self) -> Set[int]:
         """Ids of the shards that somebody else has taken over."""
@@ -79,14 +83,21 @@ class Feed(Protocol):
         """Work is moving: leases go on being renewed only while this is said."""
 
 
-class Engine(Protocol):
-    """Speech recognition over a batch that may span many recordings and shards; lives in a child process.
+AtWork = Callable[[Sequence[Audio]], AbstractContextManager[None]]
 
-    Answers come in the order of the batch. A recording that fails is a Failure and costs its neighbours nothing;
-    whatever one recording sets (language, prompt) never reaches the next.
+
+class Engine(Protocol):
+    """Speech recognition over a stream of recordings of many shards; lives in a child process.
+
+    It takes audio when it has room and answers each recording once, when it is done, in any order. None in the stream
+    says that nothing more is there for now: what waits for company goes on without. Around work that might end the
+    process it enters `at_work` with the recordings at stake. A recording that fails is a Failure and costs its
+    neighbours nothing; whatever one recording sets (language, prompt) never reaches another.
     """
 
-    def transcribe(self, batch: Sequence[Audio]) -> Sequence[Transcript | Failure]: ...
+    def transcribe(
+        self, audios: Iterator[Audio | None], at_work: AtWork
+    ) -> Iterator[tuple[Audio, Transcript | Failure]]: ...
 
 
 class Launcher(Protocol):

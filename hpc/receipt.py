@@ -26,8 +26,11 @@ _LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 # How and where the work is done, and what the models' digests say better than a path.
 _NO_CHANGE = frozenset(
-    {"batch_size", "device", "threads", "model", "aligner", "model_path", "aligner_paths", "sentences_path", "trouble"}
-)
+    {
+        "batch_size", "device", "threads", "generations", "model", "aligner", "model_path", "aligner_paths",
+        "sentences_path", "trouble",
+    }
+)  # fmt: skip
 
 
 def make_run(

@@ -9,7 +9,11 @@ from typing import Any
 from hpc.errors import UnknownName
 
 BUILT_IN = {
-    "engines": {"whisperx": "hpc.engines.whisperx:WhisperXEngine", "echo": "hpc.engines.echo:EchoEngine"},
+    "engines": {
+        "whisperx": "hpc.engines.whisperx.batched:BatchedEngine",
+        "whisperx_per_file": "hpc.engines.whisperx.per_file:PerFileEngine",
+        "echo": "hpc.engines.echo:EchoEngine",
+    },
     "sources": {"local": "hpc.sources.local:LocalSource", "globus": "hpc.sources.globus:GlobusSource"},
 }
 

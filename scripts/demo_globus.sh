@@ -85,7 +85,7 @@ language = "en"
 chunk_size = 8
 device = "cpu"
 [worker]
-batch_recordings = 16
+held_recordings = 64
 SETTINGS
 fi
 show cat "$DAYSCRIBE_CONFIG"

@@ -22,7 +22,7 @@ PROFILE = (
     "engine.chunk_size=8",
     "engine.device=cpu",
     "worker.lease_seconds=15",
-    "worker.batch_recordings=16",
+    "worker.held_recordings=64",
     "worker.part_seconds=10",
     "worker.max_attempts=100",  # it may be killed as often as anyone likes
 )

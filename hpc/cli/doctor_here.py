@@ -28,7 +28,7 @@ def look(app: App, *, read_images: bool) -> Iterator[Finding]:
             home=settings.home,
             results=settings.results_folder,
             embedded=settings.ledger.conninfo is None,
-            speech=settings.engine.name == "whisperx",
+            speech=settings.engine.name.startswith("whisperx"),
             device=settings.engine.device,
             purged=tuple(settings.purged),
             staging=settings.transfer.staging,

@@ -17,7 +17,7 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, _frame: FrameType | None) -> None:
         asked.append(number)
-        say(f"{signal.Signals(number).name}: finishing the batch in hand; again to stop at once.")
+        say(f"{signal.Signals(number).name}: finishing what the engine holds; again to stop at once.")
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 

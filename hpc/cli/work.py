@@ -22,8 +22,8 @@ from hpc.cli.options import DAY, App, answering
 def command(app: App, day: date | None, site: str | None, folder: Path | None) -> None:
     """Work open shards until there are none.
 
-    Leases shards of the oldest open days from the ledger, a few at a time. SIGTERM, SIGINT or SIGUSR1 finishes the
-    batch in hand, gives the rest back, and ends with exit code 75: run it again.
+    Leases shards of the oldest open days from the ledger, a few at a time. SIGTERM, SIGINT or SIGUSR1 finishes what
+    the engine holds, gives the rest back, and ends with exit code 75: run it again.
     """
     if folder is not None:
         from hpc.cli.work_in_job import work_in_job

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
 from hpc.engine_options import EngineOptions
 from hpc.errors import FailureClass, ModelMissing
-from hpc.model import Audio, Failure, Segment, Transcript, Word
+from hpc.model import Audio, Chunk, Failure, Segment, Transcript, Word, compression_ratio
+from hpc.ports import AtWork
 
 _WORDS = (
     "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch", "maple",
@@ -22,24 +23,34 @@ class EchoEngine:
 
     `options.trouble` makes it misbehave, for tests of whoever lives with an engine:
     raise:NAME (at this recording), error:NAME (the whole call), crash:NAME (SIGABRT), kill:NAME (SIGKILL, as the
-    kernel does when memory is short), hang:NAME, crowd:N (SIGABRT for more than N recordings at once), short:NAME
-    (an answer is missing), slow:SECONDS (for each recording), start:crash, start:hang, start:missing, start:error.
+    kernel does when memory is short), hang:NAME, crowd:N (SIGABRT for more than N recordings at once), slow:SECONDS
+    (for each recording), start:crash, start:hang, start:missing, start:error.
     """
 
     def __init__(self, options: EngineOptions) -> None:
         self._language = "en" if options.language == "auto" else options.language
         self._trouble = [entry.partition(":")[::2] for entry in options.trouble]
+        crowds = [int(detail) for kind, detail in self._trouble if kind == "crowd"]
+        self._gathers, self._most = bool(crowds), min(crowds, default=1)
         for kind, detail in self._trouble:
             if kind == "start":
                 _START[detail]()
 
-    def transcribe(self, batch: Sequence[Audio]) -> Sequence[Transcript | Failure]:
-        for kind, detail in self._trouble:
-            if kind == "crowd" and len(batch) > int(detail):
-                _abort()
-        answers = [self._one(audio) for audio in batch]
-        missing = {os.fsencode(detail) for kind, detail in self._trouble if kind == "short"}
-        return answers[1:] if any(audio.recording.name in missing for audio in batch) else answers
+    def transcribe(
+        self, audios: Iterator[Audio | None], at_work: AtWork
+    ) -> Iterator[tuple[Audio, Transcript | Failure]]:
+        """Answers in the order of the stream, all that is there by a lull at once."""
+        batch: list[Audio] = []
+        for audio in audios:
+            if audio is not None:
+                batch.append(audio)
+            if audio is None or not self._gathers:
+                with at_work(batch):
+                    if len(batch) > self._most:
+                        _abort()
+                    answers = [self._one(one) for one in batch]
+                yield from zip(batch, answers, strict=True)
+                batch = []
 
     def _one(self, audio: Audio) -> Transcript | Failure:
         for kind, detail in self._trouble:
@@ -64,7 +75,8 @@ def echo(audio: Audio, language: str = "en") -> Transcript | Failure:
     times = [round(seconds * at / count, 3) for at in range(count)] + [seconds]
     words = tuple(Word(text, start, end, 1.0) for text, start, end in zip(texts, times[:-1], times[1:], strict=True))
     segment = Segment(" " + " ".join(texts), 0.0, seconds, words, avg_logprob=0.0)
-    return Transcript(language=language, segments=(segment,), language_probability=1.0)
+    chunk = Chunk(0.0, seconds, seconds, 0.0, 0.0, compression_ratio(segment.text))
+    return Transcript(language=language, segments=(segment,), language_probability=1.0, chunks=(chunk,))
 
 
 def _abort() -> None:

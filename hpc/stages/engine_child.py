@@ -1,89 +1,32 @@
-"""The engine's own process: loads an engine by its import path, answers batches, and dies with its parent."""
+"""The engine's own process: loads an engine by its import path, answers a stream of audio, and dies with its parent."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
 import os
-import pickle
+import queue
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import DupFd
 from typing import Any, cast
-
-import numpy as np
 
 from db.errors import DayscribeError
 from hpc.blame import blame
 from hpc.engine_options import EngineOptions
 from hpc.errors import BadSetting, UnknownName
-from hpc.model import Audio, Failure, Recording, Transcript
+from hpc.model import Audio
 from hpc.ports import Engine
+from hpc.stages import engine_wire
 
+LULL_SECONDS = 0.5  # after so long without audio, what waits for company goes on without it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-class Desk:
-    """A piece of shared memory that one side writes and the other reads, taking turns.
-
-    Batches go through it rather than through the pipe, so that neither side can ever block on the other:
-    a stopped child costs its batch, not the worker.
-    """
-
-    def __init__(self, fd: int | None = None) -> None:
-        self.fd = os.memfd_create("dayscribe-engine") if fd is None else fd
-
-    def write(self, *blocks: bytes | memoryview) -> int:
-        """Replace what lies here; return its size."""
-        os.ftruncate(self.fd, 0)
-        os.lseek(self.fd, 0, os.SEEK_SET)
-        for block in blocks:
-            rest = memoryview(block).cast("B")
-            while rest:
-                rest = rest[os.write(self.fd, rest) :]
-        return os.lseek(self.fd, 0, os.SEEK_CUR)
-
-    def read(self, size: int) -> bytearray:
-        """Take what lies here, and leave the desk empty."""
-        data = bytearray(size)
-        view, at = memoryview(data), 0
-        while at < size and (got := os.preadv(self.fd, [view[at:]], at)):
-            at += got
-        os.ftruncate(self.fd, 0)
-        if at != size:
-            raise EOFError(f"{at} of {size} bytes")
-        return data
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _adopt, (DupFd(self.fd),)
-
-
-def _adopt(handle: Any) -> Desk:
-    return Desk(handle.detach())
-
-
-def pack(batch: Sequence[Audio]) -> list[bytes | memoryview]:
-    """A batch as blocks: the size of the head, the head, and the samples as they are."""
-    head = pickle.dumps([(audio.recording, len(audio.pcm), audio.flags) for audio in batch])
-    samples = [np.ascontiguousarray(audio.pcm).data.cast("B") for audio in batch if len(audio.pcm)]
-    return [len(head).to_bytes(8, "little"), head, *samples]
-
-
-def unpack(data: bytes | bytearray) -> list[Audio]:
-    """The batch that `pack` packed; its arrays share the memory of `data`."""
-    at = 8 + int.from_bytes(data[:8], "little")
-    head: list[tuple[Recording, int, tuple[str, ...]]] = pickle.loads(data[8:at])  # noqa: S301 - from our own parent
-    batch = []
-    for recording, count, flags in head:
-        batch.append(Audio(recording, np.frombuffer(data, np.int16, count, at), flags))
-        at += 2 * count
-    return batch
 
 
 def load(target: str, options: EngineOptions) -> Engine:
@@ -102,44 +45,80 @@ def load(target: str, options: EngineOptions) -> Engine:
         ) from error
 
 
-def main(connection: Connection, desk: Desk, parent: int, target: str, options: EngineOptions) -> None:
-    """Say "ready" or "refused", then answer each batch with "done" or "failed" until told to stop."""
+def main(connection: Connection, parent: int, target: str, options: EngineOptions) -> None:
+    """Say "ready" or "refused", then "done" for each recording, or "failed", until told to stop."""
     _die_with(parent)
     # A Ctrl-C or a scheduler's warning reaches the whole group; the worker decides when its engine stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.dup2(2, 1)  # libraries print; the worker's standard output is not theirs
+    talk = _Talk(connection)
     try:
         engine = load(target, options)
+        talk.say("ready", None)
+        for audio, outcome in engine.transcribe(talk.audios(), talk.at_work):
+            talk.say("done", (talk.ticket(audio, done=True), outcome, time.monotonic()))
     except DayscribeError as error:
-        connection.send(("refused", _portable(error)))
-        return
+        talk.say("refused", type(error)(str(error)))  # without what cannot travel: causes and tracebacks
     except Exception as error:  # noqa: BLE001 - a library, the driver, a full disk: the parent must hear of it
-        connection.send(("failed", blame(error)))
-        return
-    connection.send(("ready", (0, 0.0)))
-    while (size := connection.recv()) is not None:
-        connection.send(_answer(engine, desk, size))
+        talk.say("failed", blame(error))
+    os._exit(0)  # whatever threads the libraries still run have nothing left to say
 
 
-def _answer(engine: Engine, desk: Desk, size: int) -> tuple[str, Any]:
-    try:
-        batch = unpack(desk.read(size))
-        begun = time.monotonic()
-        answers: list[Transcript | Failure] = list(engine.transcribe(batch))
-        busy = time.monotonic() - begun
-        if len(answers) != len(batch):
-            return "failed", f"The engine gave {len(answers)} answers for {len(batch)} recordings."
-        return "done", (desk.write(pickle.dumps(answers)), busy)
-    except DayscribeError as error:
-        return "refused", _portable(error)
-    except Exception as error:  # noqa: BLE001 - a bug of the engine's is a bad batch, not the end of the child
-        return "failed", f"The engine failed: {blame(error)}"
+@dataclass(slots=True)
+class _Talk:
+    """The child's end of the wire. Threads of the engine speak through it, too."""
 
+    connection: Connection
+    _speaking: threading.Lock = field(default_factory=threading.Lock)
+    _tickets: dict[int, int] = field(default_factory=dict)  # id() of an Audio that the engine has → its ticket
+    _works: Iterator[int] = field(default_factory=count)
 
-def _portable(error: DayscribeError) -> DayscribeError:
-    """The same error without what cannot travel between processes: causes and tracebacks."""
-    return type(error)(str(error))
+    def say(self, word: str, value: Any) -> None:
+        with self._speaking:
+            self.connection.send((word, value))
+
+    def ticket(self, audio: Audio, *, done: bool = False) -> int:
+        return self._tickets.pop(id(audio)) if done else self._tickets[id(audio)]
+
+    def audios(self) -> Iterator[Audio | None]:
+        """What the parent sends; None once whenever it has sent nothing for a while, or says that there is no more."""
+        came: queue.SimpleQueue[tuple[int, Audio] | EOFError | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(came,), daemon=True).start()
+        quiet = True
+        while True:
+            try:
+                item = came.get(timeout=None if quiet else LULL_SECONDS)
+            except queue.Empty:
+                item = None
+            if isinstance(item, EOFError):
+                return
+            quiet = item is None
+            if item is None:
+                yield None
+            else:
+                ticket, audio = item
+                self._tickets[id(audio)] = ticket
+                yield audio
+                del audio, item  # the engine alone keeps it now
+
+    def _listen(self, came: queue.SimpleQueue[tuple[int, Audio] | EOFError | None]) -> None:
+        try:
+            while (said := self.connection.recv()) != engine_wire.STOP:
+                came.put(None if said == engine_wire.LULL else engine_wire.receive(self.connection, said))
+        except (EOFError, OSError):
+            pass
+        came.put(EOFError())
+
+    @contextmanager
+    def at_work(self, audios: Sequence[Audio]) -> Iterator[None]:
+        """Told before the work: if this process does not survive it, its parent knows whose doing it may be."""
+        work = next(self._works)
+        self.say("begun", (work, [self.ticket(audio) for audio in audios]))
+        try:
+            yield
+        finally:
+            self.say("ended", work)
 
 
 def _die_with(parent: int) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jiwer
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import EchoEngine
-from hpc.engines.whisperx import WhisperXEngine
+from hpc.engines.whisperx.batched import BatchedEngine
+from hpc.engines.whisperx.per_file import PerFileEngine
 from hpc.errors import FailureClass
+from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Transcript
 from hpc.models import resolve
 from hpc.ports import Engine
@@ -49,9 +51,13 @@ def _echo(monkeypatch: pytest.MonkeyPatch) -> Subject:
     return Subject(EchoEngine(EngineOptions(trouble=(f"raise:{POISON.decode()}",))), shuffles=20, hears=False)
 
 
-def _whisperx(monkeypatch: pytest.MonkeyPatch) -> Subject:
-    options, _ = resolve(EngineOptions(model="demo/asr.en", aligner="demo/aligner", device="cpu", chunk_size=8))
-    engine: Any = WhisperXEngine(options)
+def _options() -> EngineOptions:
+    chosen = EngineOptions(model="demo/asr.en", aligner="demo/aligner", device="cpu", chunk_size=8, batch_size=4)
+    return resolve(chosen)[0]
+
+
+def _per_file(monkeypatch: pytest.MonkeyPatch) -> Subject:
+    engine: Any = PerFileEngine(_options())
     one, generate = engine._one, engine._pipeline.model.generate_segment_batched
     at_work: list[bytes] = []
 
@@ -66,13 +72,31 @@ def _whisperx(monkeypatch: pytest.MonkeyPatch) -> Subject:
 
     monkeypatch.setattr(engine, "_one", remember)
     monkeypatch.setattr(engine._pipeline.model, "generate_segment_batched", fail_on_poison)
-    return Subject(engine, shuffles=3, hears=True)
+    return Subject(engine, shuffles=2, hears=True)
 
 
-MAKERS: dict[str, Callable[[pytest.MonkeyPatch], Subject]] = {"echo": _echo, "whisperx": _whisperx}
+def _batched(monkeypatch: pytest.MonkeyPatch) -> Subject:
+    from hpc.engines.whisperx import stream
+
+    engine = BatchedEngine(_options())
+    say = stream._say
+
+    def fail_on_poison(means: Any, pieces: Sequence[Any]) -> Any:
+        if any(piece.audio.recording.name == POISON for piece in pieces):
+            raise RuntimeError("injected")
+        return say(means, pieces)
+
+    monkeypatch.setattr(stream, "_say", fail_on_poison)
+    return Subject(engine, shuffles=5, hears=True)
 
 
-@pytest.fixture(scope="module", params=["echo", pytest.param("whisperx", marks=pytest.mark.speech)])
+MAKERS: dict[str, Callable[[pytest.MonkeyPatch], Subject]] = {
+    "echo": _echo, "whisperx": _batched, "whisperx_per_file": _per_file,
+}  # fmt: skip
+ENGINES = [name if name == "echo" else pytest.param(name, marks=pytest.mark.speech) for name in MAKERS]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """One engine a kind for all tests: what one test leaves behind would show in the next."""
     environment = dict(os.environ)
@@ -98,14 +122,14 @@ def clips() -> list[Audio]:
 @pytest.fixture(scope="module")
 def alone(subject: Subject, clips: list[Audio]) -> list[Transcript | Failure]:
     """What the engine says of each clip by itself."""
-    return [answer for clip in clips for answer in subject.engine.transcribe([clip])]
+    return [answer for clip in clips for answer in hear(subject.engine, [clip])]
 
 
 def test_a_batch_is_answered_in_its_order_as_if_each_recording_were_alone(
     subject: Subject, clips: list[Audio], alone: Sequence[Transcript | Failure]
 ) -> None:
-    assert list(subject.engine.transcribe(clips)) == alone
-    assert subject.engine.transcribe([]) in ([], ())
+    assert hear(subject.engine, clips) == alone
+    assert hear(subject.engine, []) == []
 
 
 def test_no_order_of_the_batch_changes_an_answer(
@@ -113,7 +137,7 @@ def test_no_order_of_the_batch_changes_an_answer(
 ) -> None:
     for seed in range(subject.shuffles):
         order = random.Random(seed).sample(range(len(clips)), len(clips))
-        assert list(subject.engine.transcribe([clips[at] for at in order])) == [alone[at] for at in order]
+        assert hear(subject.engine, [clips[at] for at in order]) == [alone[at] for at in order]
 
 
 def test_the_recordings_are_told_apart(alone: Sequence[Transcript | Failure]) -> None:
@@ -133,7 +157,7 @@ def test_a_failure_is_a_failure_and_the_next_recording_never_knows(
     subject: Subject, clips: list[Audio], alone: Sequence[Transcript | Failure], at: int
 ) -> None:
     poisoned = [audio(clip.pcm, i, name=POISON) if i == at else clip for i, clip in enumerate(clips)]
-    answers = list(subject.engine.transcribe([*poisoned, *clips]))
+    answers = hear(subject.engine, [*poisoned, *map(replace, clips)])
     failure = answers.pop(at)
     assert isinstance(failure, Failure)
     assert failure.kind is FailureClass.ENGINE_ERROR
@@ -144,7 +168,7 @@ def test_a_failure_is_a_failure_and_the_next_recording_never_knows(
 def test_no_samples_is_a_failure_and_no_speech_is_an_empty_transcript(subject: Subject) -> None:
     empty = audio(np.zeros(0, np.int16), 0)
     silent = audio(np.zeros(3 * SAMPLE_RATE, np.int16), 1)
-    answers = subject.engine.transcribe([empty, silent])
+    answers = hear(subject.engine, [empty, silent])
     assert isinstance(answers[0], Failure)
     assert answers[0].kind is FailureClass.EMPTY
     assert answers[1] == Transcript(language=None, segments=())
@@ -153,7 +177,7 @@ def test_no_samples_is_a_failure_and_no_speech_is_an_empty_transcript(subject: S
 def test_the_shortest_recordings_have_an_answer_that_keeps_the_law(subject: Subject) -> None:
     noise = np.random.default_rng(3).normal(0, 3000, SAMPLE_RATE // 2).astype(np.int16)
     for pcm in (noise[:1], noise[:10], noise[:399], noise):
-        (answer,) = subject.engine.transcribe([audio(pcm, 0)])
+        (answer,) = hear(subject.engine, [audio(pcm, 0)])
         assert isinstance(answer, Transcript)
         check(answer, len(pcm) / SAMPLE_RATE)
 

@@ -33,7 +33,7 @@ SETTINGS = {
     "ledger.require_tls": "false",
     "worker.lease_seconds": "1",
     "worker.decoders": "1",
-    "worker.batch_recordings": "2",
+    "worker.held_recordings": "4",
     "worker.part_recordings": "2",
     "worker.engine_hang_seconds": "60",
     "worker.max_attempts": "5",

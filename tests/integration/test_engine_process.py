@@ -20,7 +20,8 @@ from hpc.engine_options import EngineOptions
 from hpc.engines.echo import echo
 from hpc.errors import EngineLost, FailureClass, ModelMissing, UnknownName
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Seal, Transcript, Unsealed
-from hpc.stages.transcribe import EngineProcess, transcribe
+from hpc.stages.engine_process import EngineProcess
+from hpc.stages.transcribe import Room, transcribe
 
 ECHO = "hpc.engines.echo:EchoEngine"
 
@@ -40,6 +41,18 @@ def expected(batch: Sequence[Audio]) -> list[Result]:
     return [Result(audio.recording, echo(audio), audio.duration, audio.flags) for audio in batch]
 
 
+def answers(process: EngineProcess, batch: Sequence[Audio]) -> list[Result]:
+    """What becomes of each, in the order of the batch."""
+    for audio in batch:
+        process.submit(audio)
+    process.lull()
+    results: list[Result] = []
+    while process.held:
+        results += process.wait()
+    order = [audio.recording for audio in batch]
+    return sorted(results, key=lambda result: order.index(result.recording))
+
+
 def kinds(results: Sequence[Result]) -> list[FailureClass | None]:
     return [result.outcome.kind if isinstance(result.outcome, Failure) else None for result in results]
 
@@ -51,90 +64,91 @@ def sound() -> Iterator[EngineProcess]:
         yield process
 
 
-def test_a_batch_comes_back_in_order_whole_and_exact(sound: EngineProcess) -> None:
+def test_recordings_come_back_whole_and_exact(sound: EngineProcess) -> None:
     batch = [clip(ordinal, shard=ordinal % 3, seconds=ordinal / 2) for ordinal in range(12)]
-    sound.submit(batch)
-    assert sound.collect() == expected(batch)
+    assert answers(sound, batch) == expected(batch)
 
 
-def test_an_hour_of_audio_in_one_batch_arrives_sample_for_sample(sound: EngineProcess) -> None:
+def test_an_hour_of_audio_arrives_sample_for_sample(sound: EngineProcess) -> None:
     batch = [clip(ordinal, seconds=600.0) for ordinal in range(6)]
-    sound.submit(batch)
-    assert sound.collect() == expected(batch)
+    assert answers(sound, batch) == expected(batch)
 
 
-def test_nothing_in_flight_collects_to_nothing_and_two_batches_at_once_are_refused(sound: EngineProcess) -> None:
-    assert sound.collect() == []
-    sound.submit([])
-    assert sound.collect() == []
-    sound.submit([clip(0)])
-    with pytest.raises(RuntimeError, match="already in flight"):
-        sound.submit([clip(1)])
-    assert sound.collect() == expected([clip(0)])
+def test_with_nothing_held_nothing_is_waited_for(sound: EngineProcess) -> None:
+    assert (sound.wait(), sound.ready(), sound.held) == ([], [], 0)
+    sound.lull()
+    assert answers(sound, [clip(0)]) == expected([clip(0)])
+    assert (sound.wait(), sound.held, sound.held_seconds) == ([], 0, 0.0)
+
+
+def test_an_answer_is_given_as_soon_as_it_is_there_while_others_are_at_work() -> None:
+    with engine("hang:1-1.mp3") as process:
+        process.submit(clip(0))
+        process.submit(clip(1))
+        assert process.wait() == expected([clip(0)])
+        assert (process.held, process.held_seconds, process.wait(0.2)) == (1, 2.0, [])
+        assert process.abandon() == 1
+        assert answers(process, [clip(2)]) == expected([clip(2)])
 
 
 @pytest.mark.parametrize("how", ["crash", "kill"])
 def test_a_recording_that_ends_the_engine_is_quarantined_alone(how: str) -> None:
     batch = [clip(ordinal) for ordinal in range(5)]
     with engine(f"{how}:1-2.mp3") as process:
-        process.submit(batch)
-        results = process.collect()
+        results = answers(process, batch)
         assert kinds(results) == [None, None, FailureClass.ENGINE_CRASH, None, None]
         good = [0, 1, 3, 4]
         assert [results[at] for at in good] == expected([batch[at] for at in good])
         assert isinstance(results[2].outcome, Failure)
         assert ("SIGABRT" if how == "crash" else "SIGKILL") in results[2].outcome.reason
-        process.submit([clip(7)])
-        assert process.collect() == expected([clip(7)])
+        assert answers(process, [clip(7)]) == expected([clip(7)])
+
+
+def test_several_that_end_the_engine_are_all_found_and_only_they() -> None:
+    batch = [clip(ordinal) for ordinal in range(9)]
+    with engine("crash:1-1.mp3", "crash:1-2.mp3", "kill:1-7.mp3") as process:
+        results = answers(process, batch)
+    assert [at for at, kind in enumerate(kinds(results)) if kind] == [1, 2, 7]
 
 
 def test_a_recording_that_hangs_the_engine_is_quarantined_alone() -> None:
     batch = [clip(ordinal) for ordinal in range(3)]
     with engine("hang:1-1.mp3", hang_seconds=1.5) as process:
-        process.submit(batch)
-        results = process.collect()
+        results = answers(process, batch)
     assert kinds(results) == [None, FailureClass.ENGINE_CRASH, None]
     assert isinstance(results[1].outcome, Failure)
     assert "no answer within 1.5 s" in results[1].outcome.reason
 
 
-def test_a_batch_too_large_for_the_engine_is_done_one_by_one_without_a_single_failure() -> None:
+def test_too_many_at_once_for_the_engine_are_done_one_by_one_without_a_single_failure() -> None:
     batch = [clip(ordinal) for ordinal in range(4)]
     with engine("crowd:1") as process:
-        process.submit(batch)
-        assert process.collect() == expected(batch)
+        assert answers(process, batch) == expected(batch)
 
 
-def test_an_engine_that_raises_or_answers_too_little_costs_only_the_recording_to_blame() -> None:
+def test_an_engine_that_raises_costs_only_the_recording_to_blame() -> None:
     batch = [clip(ordinal) for ordinal in range(5)]
-    with engine("error:1-0.mp3", "short:1-3.mp3") as process:
-        process.submit([clip(9)])
-        process.collect()
-        process.submit(batch)
-        results = process.collect()
-    assert kinds(results) == [FailureClass.ENGINE_ERROR, None, None, FailureClass.ENGINE_ERROR, None]
-    assert isinstance(results[3].outcome, Failure)
-    assert "0 answers for 1 recordings" in results[3].outcome.reason
+    with engine("error:1-0.mp3") as process:
+        results = answers(process, [clip(9)]) + answers(process, batch)
+    assert kinds(results) == [None, FailureClass.ENGINE_ERROR, None, None, None, None]
 
 
 def test_a_child_killed_while_idle_or_at_work_is_replaced(sound: EngineProcess) -> None:
     assert sound.pid
     os.kill(sound.pid, signal.SIGKILL)
-    sound.submit([clip(1)])
-    assert sound.collect() == expected([clip(1)])
-    sound.submit([clip(2, seconds=60.0)])
+    assert answers(sound, [clip(1)]) == expected([clip(1)])
+    sound.submit(clip(2, seconds=60.0))
     assert sound.pid
     os.kill(sound.pid, signal.SIGKILL)
-    assert sound.collect() == expected([clip(2, seconds=60.0)])
+    assert sound.wait() == expected([clip(2, seconds=60.0)])
 
 
 def test_a_stopped_child_blocks_neither_handing_over_nor_waiting() -> None:
-    batch = [clip(ordinal, seconds=300.0) for ordinal in range(4)]
+    batch = [clip(ordinal, seconds=300.0) for ordinal in range(4)] + [clip(ordinal) for ordinal in range(4, 400)]
     with engine(hang_seconds=2.0) as process:
         assert process.pid
         os.kill(process.pid, signal.SIGSTOP)
-        process.submit(batch)
-        assert process.collect() == expected(batch)
+        assert answers(process, batch) == expected(batch)
 
 
 def test_the_child_ignores_the_interrupts_and_warnings_that_are_meant_for_the_worker() -> None:
@@ -143,8 +157,7 @@ def test_the_child_ignores_the_interrupts_and_warnings_that_are_meant_for_the_wo
         assert before
         os.kill(before, signal.SIGINT)
         os.kill(before, signal.SIGTERM)
-        process.submit([clip(3)])
-        assert process.collect() == expected([clip(3)])
+        assert answers(process, [clip(3)]) == expected([clip(3)])
         assert process.pid == before
 
 
@@ -168,10 +181,9 @@ def test_an_engine_that_never_starts_is_lost_and_asks_for_another_try(trouble: s
 
 def test_an_engine_that_never_answered_blames_the_machine_and_quarantines_nobody() -> None:
     batch = [clip(ordinal) for ordinal in range(5)]
-    with engine("crowd:0") as process:
-        process.submit(batch)
-        with pytest.raises(EngineLost, match="never answered"):
-            process.collect()
+    with engine("crowd:0") as process, pytest.raises(EngineLost, match="never answered") as caught:
+        answers(process, batch)
+    assert caught.value.exit_code == 75
 
 
 def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
@@ -180,7 +192,7 @@ def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
         textwrap.dedent(
             f"""
             from hpc.engine_options import EngineOptions
-            from hpc.stages.transcribe import EngineProcess
+            from hpc.stages.engine_process import EngineProcess
             if __name__ == "__main__":
                 engine = EngineProcess("{ECHO}", EngineOptions(), hang_seconds=9)
                 engine.start()
@@ -205,7 +217,7 @@ def test_a_worker_that_forgets_to_close_its_engine_still_ends(tmp_path: Path) ->
         textwrap.dedent(
             f"""
             from hpc.engine_options import EngineOptions
-            from hpc.stages.transcribe import EngineProcess
+            from hpc.stages.engine_process import EngineProcess
             if __name__ == "__main__":
                 engine = EngineProcess("{ECHO}", EngineOptions(), hang_seconds=9)
                 engine.start()
@@ -241,7 +253,7 @@ def test_a_stream_across_shards_gives_every_result_once_and_each_seal_after_its_
     first = [clip(ordinal, shard=1) for ordinal in range(5)]
     second = [clip(ordinal, shard=2) for ordinal in range(4)]
     stream = [*first[:2], quarantined, *first[2:], seal(1, 6), *second, seal(2, 4), seal(3, 0)]
-    out = list(transcribe(iter(stream), sound, batch_recordings=3, batch_seconds=60.0))
+    out = list(transcribe(iter(stream), sound, Room(3, 60.0)))
     results = [item for item in out if isinstance(item, Result)]
     assert sorted(results, key=lambda r: (r.recording.shard_id, r.recording.ordinal)) == [
         *expected(first), quarantined, *expected(second)
@@ -249,10 +261,11 @@ def test_a_stream_across_shards_gives_every_result_once_and_each_seal_after_its_
     for shard in (1, 2):
         sealed_at = out.index(next(s for s in out if isinstance(s, Seal) and s.shard_id == shard))
         assert all(r.recording.shard_id != shard for r in out[sealed_at:] if isinstance(r, Result))
-    assert [item.shard_id for item in out if isinstance(item, Seal)] == [1, 3, 2]
+    assert sorted(item.shard_id for item in out if isinstance(item, Seal)) == [1, 2, 3]
 
 
-def test_at_most_two_batches_are_taken_from_the_stream_ahead_of_the_results(sound: EngineProcess) -> None:
+@pytest.mark.parametrize("room", [Room(4, 60.0), Room(100, 0.45)])
+def test_the_engine_never_holds_more_than_it_has_room_for(sound: EngineProcess, room: Room) -> None:
     taken: list[int] = []
 
     def source() -> Iterator[Audio]:
@@ -261,29 +274,50 @@ def test_at_most_two_batches_are_taken_from_the_stream_ahead_of_the_results(soun
             yield clip(ordinal, seconds=0.1)
 
     done = 0
-    for _ in transcribe(source(), sound, batch_recordings=4, batch_seconds=60.0):
+    for _ in transcribe(source(), sound, room):
         done += 1
-        assert len(taken) <= done + 2 * 4
+        assert len(taken) <= done + 4 + 1  # one is in hand, waiting for room
     assert done == 40
 
 
-def test_the_engine_works_while_the_next_batch_is_gathered() -> None:
+def test_a_recording_longer_than_all_the_room_is_held_alone(sound: EngineProcess) -> None:
+    clips = [clip(ordinal, seconds=seconds) for ordinal, seconds in enumerate((1.0, 20.0, 1.0))]
+    assert sorted(transcribe(clips, sound, Room(9, 2.0)), key=_ordinal) == expected(clips)
+
+
+def _ordinal(item: Result | Seal | Unsealed) -> int:
+    assert isinstance(item, Result)
+    return item.recording.ordinal
+
+
+def test_the_engine_works_while_the_next_recording_is_read() -> None:
     with engine("slow:0.1") as process:
-        in_flight_when_read: list[bool] = []
+        held_when_read: list[int] = []
 
         def source() -> Iterator[Audio]:
             for ordinal in range(8):
-                in_flight_when_read.append(process.busy)
+                held_when_read.append(process.held)
                 yield clip(ordinal, seconds=0.1)
 
-        assert len(list(transcribe(source(), process, batch_recordings=2, batch_seconds=60.0))) == 8
+        assert len(list(transcribe(source(), process, Room(2, 60.0)))) == 8
         assert 8 * 0.1 <= process.busy_seconds < 60.0
-        assert in_flight_when_read == [False, False, True, True, True, True, True, True]
+        assert held_when_read[0] == 0
+        assert set(held_when_read[2:]) <= {1, 2}
+
+
+def test_after_a_stop_what_the_engine_has_not_done_in_time_is_left_to_others() -> None:
+    items = [clip(0), clip(1), seal(1, 2), clip(0, shard=2), Unsealed(2, None), seal(3, 0)]
+    with engine("hang:1-1.mp3") as process:
+        out = list(transcribe(items, process, Room(9, 60.0), stop=lambda: True, patience=0.2))
+        assert (process.held, process.pid) == (0, None)
+    results, ends = [item for item in out if isinstance(item, Result)], [o for o in out if not isinstance(o, Result)]
+    assert results == expected([clip(0)])
+    assert sorted(ends, key=lambda end: end.shard_id) == [Unsealed(1, None), Unsealed(2, None), seal(3, 0)]
 
 
 def test_a_shard_whose_reading_ended_without_a_seal_ends_after_its_last_result(sound: EngineProcess) -> None:
     end = Unsealed(1, None)
-    out = list(transcribe([clip(0), clip(1), end], sound, batch_recordings=8, batch_seconds=60.0))
+    out = list(transcribe([clip(0), clip(1), end], sound, Room(8, 60.0)))
     assert out == [*expected([clip(0), clip(1)]), end]
 
 
@@ -293,13 +327,11 @@ def test_the_engine_outlives_the_thread_that_started_it() -> None:
     starter.start()
     starter.join()
     before = process.pid
-    process.submit([clip(0)])
-    assert process.collect() == expected([clip(0)])
+    assert answers(process, [clip(0)]) == expected([clip(0)])
     assert process.pid == before
     process.close()
 
 
 def test_silence_is_a_transcript_without_a_language(sound: EngineProcess) -> None:
     quiet = Audio(clip(0).recording, np.zeros(SAMPLE_RATE, np.int16))
-    sound.submit([quiet])
-    assert [result.outcome for result in sound.collect()] == [Transcript(language=None, segments=())]
+    assert [result.outcome for result in answers(sound, [quiet])] == [Transcript(language=None, segments=())]

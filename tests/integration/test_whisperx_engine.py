@@ -1,4 +1,4 @@
-"""The WhisperX engine: what unmodified WhisperX says, offline, with its silent bugs kept out."""
+"""WhisperX one recording after the other: what it says unmodified, offline, with its silent bugs kept out."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
-from hpc.engines.whisperx import UNALIGNED, WhisperXEngine
-from hpc.errors import BadSetting, FailureClass, ModelMissing
+from hpc.engines.whisperx.answers import UNALIGNED, segment_of
+from hpc.engines.whisperx.per_file import PerFileEngine
+from hpc.errors import BadSetting, FailureClass, MachineUnfit, ModelMissing
+from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Transcript
 from hpc.models import resolve
-from hpc.stages.transcribe import EngineProcess
+from hpc.stages.engine_process import EngineProcess
 
 pytestmark = pytest.mark.speech
 TEXTS = (
@@ -85,8 +87,8 @@ def options() -> EngineOptions:
 
 
 @pytest.fixture(scope="module")
-def engine(options: EngineOptions, environment: None, attempts: list[str]) -> WhisperXEngine:
-    return WhisperXEngine(options)
+def engine(options: EngineOptions, environment: None, attempts: list[str]) -> PerFileEngine:
+    return PerFileEngine(options)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,8 @@ def multilingual(options: EngineOptions, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def detecting(multilingual: EngineOptions, engine: WhisperXEngine) -> WhisperXEngine:
-    return WhisperXEngine(multilingual)
+def detecting(multilingual: EngineOptions, engine: PerFileEngine) -> PerFileEngine:
+    return PerFileEngine(multilingual)
 
 
 def audio(pcm: NDArray[np.int16], ordinal: int = 0) -> Audio:
@@ -131,7 +133,7 @@ def transcripts(answers: Sequence[Transcript | Failure]) -> list[Transcript]:
 
 
 def test_it_says_exactly_what_unmodified_whisperx_says(
-    engine: WhisperXEngine, detecting: WhisperXEngine, clips: list[Audio], tmp_path: Path
+    engine: PerFileEngine, detecting: PerFileEngine, clips: list[Audio], tmp_path: Path
 ) -> None:
     options = engine._options
     np.savez(tmp_path / "clips.npz", **{str(at): clip.pcm for at, clip in enumerate(clips)})
@@ -145,7 +147,7 @@ def test_it_says_exactly_what_unmodified_whisperx_says(
         env=os.environ | {"NLTK_DATA": str(Path(options.model_path).parent / "nltk_data")}, check=True,
     )  # fmt: skip
     reference = json.loads((tmp_path / "out.json").read_text())
-    ours = transcripts([*engine.transcribe(clips), *detecting.transcribe(clips)])
+    ours = transcripts([*hear(engine, clips), *hear(detecting, clips)])
     assert sum(len(said["segments"]) for said in reference) > len(reference)  # several sentences in one recording
     for said, transcript, clip in zip(reference, ours, clips * 2, strict=True):
         assert (transcript.language, transcript.flags) == (said["language"], ())
@@ -161,7 +163,7 @@ def test_it_says_exactly_what_unmodified_whisperx_says(
 
 
 def test_the_language_is_detected_anew_for_every_recording_with_its_probability(
-    detecting: WhisperXEngine, clips: list[Audio]
+    detecting: PerFileEngine, clips: list[Audio]
 ) -> None:
     heard: list[int] = []
 
@@ -169,16 +171,16 @@ def test_the_language_is_detected_anew_for_every_recording_with_its_probability(
         return lambda sound: (heard.append(len(sound)), detect(sound))[1]
 
     with replaced(detecting._pipeline, "detect_language", counting):
-        answers = transcripts(detecting.transcribe(clips))
+        answers = transcripts(hear(detecting, clips))
     assert heard == [len(clip.pcm) for clip in clips]
     assert [answer.language for answer in answers] == ["en"] * len(clips)
     assert all(answer.language_probability and answer.language_probability > 0.5 for answer in answers)
 
 
 def test_a_language_kept_from_a_failed_recording_never_reaches_the_next(
-    detecting: WhisperXEngine, clips: list[Audio]
+    detecting: PerFileEngine, clips: list[Audio]
 ) -> None:
-    before = transcripts(detecting.transcribe(clips[1:]))
+    before = transcripts(hear(detecting, clips[1:]))
     languages = iter(["de", *["en"] * len(clips)])
 
     def failing_once(generate: Any) -> Any:
@@ -195,7 +197,7 @@ def test_a_language_kept_from_a_failed_recording_never_reaches_the_next(
         replaced(detecting._pipeline, "detect_language", lambda detect: lambda s: (detect(s), next(languages))[1]),
         replaced(detecting._pipeline.model, "generate_segment_batched", failing_once),
     ):
-        failure, *after = detecting.transcribe(clips)
+        failure, *after = hear(detecting, clips)
     assert isinstance(failure, Failure)
     assert failure.kind is FailureClass.ENGINE_ERROR
     assert "ValueError" in failure.reason
@@ -204,18 +206,18 @@ def test_a_language_kept_from_a_failed_recording_never_reaches_the_next(
 
 
 def test_a_language_that_is_set_is_not_detected_and_has_no_probability(
-    multilingual: EngineOptions, engine: WhisperXEngine, clips: list[Audio]
+    multilingual: EngineOptions, engine: PerFileEngine, clips: list[Audio]
 ) -> None:
-    told = WhisperXEngine(replace(multilingual, language="en"))
+    told = PerFileEngine(replace(multilingual, language="en"))
     with replaced(told._pipeline, "detect_language", lambda _: None):
-        (answer,) = transcripts(told.transcribe(clips[:1]))
+        (answer,) = transcripts(hear(told, clips[:1]))
     assert (answer.language, answer.language_probability) == ("en", None)
 
 
 def test_when_memory_is_short_fewer_chunks_at_a_time_give_the_same_answer(
-    engine: WhisperXEngine, clips: list[Audio]
+    engine: PerFileEngine, clips: list[Audio]
 ) -> None:
-    before, sizes = engine.transcribe(clips), list[int]()
+    before, sizes = hear(engine, clips), list[int]()
 
     def cramped(generate: Any) -> Any:
         def run(features: Any, *rest: Any, **named: Any) -> Any:
@@ -227,23 +229,24 @@ def test_when_memory_is_short_fewer_chunks_at_a_time_give_the_same_answer(
         return run
 
     with replaced(engine._pipeline.model, "generate_segment_batched", cramped):
-        assert engine.transcribe(clips) == before
+        assert hear(engine, clips) == before
     assert max(sizes) > 1
 
 
-def test_memory_that_is_never_enough_fails_the_recording_and_says_so(
-    engine: WhisperXEngine, clips: list[Audio]
+def test_memory_that_is_never_enough_for_one_chunk_is_the_machines_fault_and_no_recordings(
+    engine: PerFileEngine, clips: list[Audio]
 ) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA failed with error out of memory")
 
-    with replaced(engine._pipeline.model, "generate_segment_batched", lambda _: full):
-        (answer,) = engine.transcribe(clips[:1])
-    assert isinstance(answer, Failure)
-    assert answer.reason.startswith("Out of memory")
+    with (
+        replaced(engine._pipeline.model, "generate_segment_batched", lambda _: full),
+        pytest.raises(MachineUnfit, match="one chunk of the model"),
+    ):
+        hear(engine, clips[:1])
 
 
-def test_a_lost_gpu_is_not_blamed_on_the_recording(engine: WhisperXEngine, clips: list[Audio]) -> None:
+def test_a_lost_gpu_is_not_blamed_on_the_recording(engine: PerFileEngine, clips: list[Audio]) -> None:
     def lost(*_: Any, **__: Any) -> Any:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
@@ -251,7 +254,7 @@ def test_a_lost_gpu_is_not_blamed_on_the_recording(engine: WhisperXEngine, clips
         replaced(engine._pipeline.model, "generate_segment_batched", lambda _: lost),
         pytest.raises(RuntimeError, match="launch failure"),
     ):
-        engine.transcribe(clips[:1])
+        hear(engine, clips[:1])
 
 
 def _broken(align: Any) -> Any:
@@ -279,85 +282,83 @@ def _timeless(align: Any) -> Any:
 
 @pytest.mark.parametrize("how", [_broken, _forgetful, _timeless])
 def test_an_alignment_that_goes_wrong_leaves_the_text_without_word_times(
-    engine: WhisperXEngine, clips: list[Audio], how: Callable[[Any], Any]
+    engine: PerFileEngine, clips: list[Audio], how: Callable[[Any], Any]
 ) -> None:
     import whisperx
 
-    (good,) = transcripts(engine.transcribe(clips[:1]))
+    (good,) = transcripts(hear(engine, clips[:1]))
     with replaced(whisperx, "align", how):
-        (answer,) = transcripts(engine.transcribe(clips[:1]))
+        (answer,) = transcripts(hear(engine, clips[:1]))
     assert answer.flags == (UNALIGNED,)
     assert answer.text == good.text
     assert all(not segment.words and segment.end <= clips[0].duration for segment in answer.segments)
 
 
 def test_a_language_without_an_aligner_is_transcribed_and_flagged(
-    multilingual: EngineOptions, engine: WhisperXEngine, clips: list[Audio]
+    multilingual: EngineOptions, engine: PerFileEngine, clips: list[Audio]
 ) -> None:
-    bare = WhisperXEngine(replace(multilingual, aligner_paths=()))
-    (answer,) = transcripts(bare.transcribe(clips[:1]))
+    bare = PerFileEngine(replace(multilingual, aligner_paths=()))
+    (answer,) = transcripts(hear(bare, clips[:1]))
     assert (answer.flags, answer.language) == ((UNALIGNED,), "en")
     assert answer.text
 
 
 def test_without_alignment_there_are_segments_and_no_flag(
-    options: EngineOptions, engine: WhisperXEngine, clips: list[Audio]
+    options: EngineOptions, engine: PerFileEngine, clips: list[Audio]
 ) -> None:
-    (answer,) = transcripts(WhisperXEngine(replace(options, align=False)).transcribe(clips[:1]))
+    (answer,) = transcripts(hear(PerFileEngine(replace(options, align=False)), clips[:1]))
     assert answer.flags == ()
     assert answer.text
     assert all(not segment.words for segment in answer.segments)
 
 
 def test_a_number_that_is_not_a_number_is_nothing() -> None:
-    from hpc.engines.whisperx import _segment
-
     said = {
         "text": " a b", "start": np.float64(-0.1), "end": np.float64(9.0), "avg_logprob": float("nan"),
         "words": [{"word": "a", "start": np.float64(0.5), "end": 7.1, "score": np.float64("nan")}, {"word": "b"}],
     }  # fmt: skip
-    segment = _segment(said, duration=7.0)
+    segment = segment_of(said, duration=7.0)
     assert (segment.start, segment.end, segment.avg_logprob) == (0.0, 7.0, None)
     assert [(word.start, word.end, word.score) for word in segment.words] == [(0.5, 7.0, None), (None, None, None)]
     assert type(segment.words[0].start) is float
 
 
 def test_silero_hears_the_same_words_without_fetching_anything(
-    options: EngineOptions, engine: WhisperXEngine, clips: list[Audio], attempts: list[str]
+    options: EngineOptions, engine: PerFileEngine, clips: list[Audio], attempts: list[str]
 ) -> None:
-    silero = WhisperXEngine(replace(options, vad_method="silero"))
-    spoken = transcripts(silero.transcribe(clips))
-    pyannote = transcripts(engine.transcribe(clips))
+    silero = PerFileEngine(replace(options, vad_method="silero"))
+    spoken = transcripts(hear(silero, clips))
+    pyannote = transcripts(hear(engine, clips))
     agreed = [a.text == b.text for a, b in zip(spoken, pyannote, strict=True)]
     assert sum(agreed) >= len(clips) - 1  # another voice detector cuts elsewhere; the small model may mind once
-    assert silero.transcribe([audio(np.zeros(SAMPLE_RATE, np.int16))]) == [Transcript(None, ())]
+    assert hear(silero, [audio(np.zeros(SAMPLE_RATE, np.int16))]) == [Transcript(None, ())]
     assert attempts == []
 
 
-def test_noise_and_hum_are_no_speech(engine: WhisperXEngine) -> None:
+def test_noise_and_hum_are_no_speech(engine: PerFileEngine) -> None:
     hiss = np.random.default_rng(1).normal(0, 1500, 10 * SAMPLE_RATE).astype(np.int16)
     hum = (6000 * np.sin(2 * np.pi * 50 * np.arange(10 * SAMPLE_RATE) / SAMPLE_RATE)).astype(np.int16)
-    assert engine.transcribe([audio(hiss), audio(hum)]) == [Transcript(None, ()), Transcript(None, ())]
+    assert hear(engine, [audio(hiss), audio(hum)]) == [Transcript(None, ()), Transcript(None, ())]
 
 
 def test_a_missing_model_is_an_error_before_anything_is_loaded(options: EngineOptions, tmp_path: Path) -> None:
     for path in ("", str(tmp_path / "nothing")):
         with pytest.raises(ModelMissing, match="no directory on this machine"):
-            WhisperXEngine(replace(options, model_path=path))
+            PerFileEngine(replace(options, model_path=path))
 
 
 def test_an_unreadable_model_or_aligner_is_an_error_that_names_it(
-    options: EngineOptions, engine: WhisperXEngine, tmp_path: Path
+    options: EngineOptions, engine: PerFileEngine, tmp_path: Path
 ) -> None:
     speech, aligner = tmp_path / "asr.en", tmp_path / "aligner"
     shutil.copytree(options.model_path, speech)
     (speech / "model.bin").write_bytes(b"\0" * 1000)
     with pytest.raises(ModelMissing, match=f"{speech} cannot be read"):
-        WhisperXEngine(replace(options, model_path=str(speech)))
+        PerFileEngine(replace(options, model_path=str(speech)))
     shutil.copytree(options.aligner_paths[0][1], aligner)
     (aligner / "model.safetensors").write_bytes(b"\0" * 1000)
     with pytest.raises(ModelMissing, match=f"aligner for 'en' in {aligner} cannot be read"):
-        WhisperXEngine(replace(options, aligner_paths=(("en", str(aligner)),)))
+        PerFileEngine(replace(options, aligner_paths=(("en", str(aligner)),)))
 
 
 @pytest.mark.parametrize(
@@ -369,58 +370,60 @@ def test_an_unreadable_model_or_aligner_is_an_error_that_names_it(
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_at_the_start(
-    options: EngineOptions, engine: WhisperXEngine, change: dict[str, Any], message: str
+    options: EngineOptions, engine: PerFileEngine, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadSetting, match=message):
-        WhisperXEngine(replace(options, **change))
+        PerFileEngine(replace(options, **change))
 
 
-def test_a_language_that_does_not_exist_is_refused(multilingual: EngineOptions, engine: WhisperXEngine) -> None:
+def test_a_language_that_does_not_exist_is_refused(multilingual: EngineOptions, engine: PerFileEngine) -> None:
     with pytest.raises(BadSetting, match="'zz'; WhisperX has no such language"):
-        WhisperXEngine(replace(multilingual, language="zz"))
+        PerFileEngine(replace(multilingual, language="zz"))
 
 
 def test_telemetry_is_off_and_the_network_was_never_tried(
-    engine: WhisperXEngine, clips: list[Audio], attempts: list[str]
+    engine: PerFileEngine, clips: list[Audio], attempts: list[str]
 ) -> None:
     from pyannote.audio.telemetry.metrics import is_metrics_enabled
 
-    transcripts(engine.transcribe(clips))
+    transcripts(hear(engine, clips))
     assert not is_metrics_enabled()
     assert attempts == []
 
 
 def test_nothing_that_was_said_is_printed_or_logged(
-    engine: WhisperXEngine, clips: list[Audio], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    engine: PerFileEngine, clips: list[Audio], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.transcribe([*clips, audio(np.zeros(SAMPLE_RATE, np.int16))])
+    hear(engine, [*clips, audio(np.zeros(SAMPLE_RATE, np.int16))])
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
 
 
 def test_its_own_process_gives_the_same_answers_and_reports_a_missing_model(
-    engine: WhisperXEngine, options: EngineOptions, clips: list[Audio]
+    engine: PerFileEngine, options: EngineOptions, clips: list[Audio]
 ) -> None:
-    target = "hpc.engines.whisperx:WhisperXEngine"
+    target = "hpc.engines.whisperx.per_file:PerFileEngine"
     with pytest.raises(ModelMissing, match="no directory"):
         EngineProcess(target, replace(options, model_path="/nowhere"), hang_seconds=600).start()
     with EngineProcess(target, options, hang_seconds=600) as process:
-        process.submit(clips)
-        results = process.collect()
+        for clip in clips:
+            process.submit(clip)
+        results: list[Result] = []
+        while process.held:
+            results += process.wait()
     assert results == [
-        Result(clip.recording, answer, clip.duration)
-        for clip, answer in zip(clips, engine.transcribe(clips), strict=True)
+        Result(clip.recording, answer, clip.duration) for clip, answer in zip(clips, hear(engine, clips), strict=True)
     ]
 
 
-def test_the_tables_read_from_the_libraries_sources_are_the_libraries_own(engine: WhisperXEngine) -> None:
+def test_the_tables_read_from_the_libraries_sources_are_the_libraries_own(engine: PerFileEngine) -> None:
     import faster_whisper.utils
     import torchaudio
     from whisperx import alignment
 
     from hpc import models
 
-    assert models._usual_aligners() == alignment.DEFAULT_ALIGN_MODELS_TORCH | alignment.DEFAULT_ALIGN_MODELS_HF
+    assert models.usual_aligners() == alignment.DEFAULT_ALIGN_MODELS_TORCH | alignment.DEFAULT_ALIGN_MODELS_HF
     assert models._table("faster_whisper", "utils.py", "_MODELS") == faster_whisper.utils._MODELS
     bundles = {name: getattr(torchaudio.pipelines, name)._path for name in models._TORCHAUDIO}
     assert bundles == models._TORCHAUDIO

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import EchoEngine
-from hpc.engines.whisperx import WhisperXEngine
+from hpc.engines.whisperx.batched import BatchedEngine
+from hpc.engines.whisperx.per_file import PerFileEngine
 from hpc.feeds.ledger import LedgerFeed, LedgerLease
 from hpc.feeds.plan import PlanFeed, PlanLease
 from hpc.launchers.slurm import SlurmLauncher
@@ -16,9 +17,14 @@ from hpc.sources.globus import GlobusMover, GlobusSource
 from hpc.sources.local import LocalMover, LocalSource
 
 
-def fit(origin: Origin, feed: LedgerFeed, lease: LedgerLease) -> tuple[Source, Engine, Engine, Feed, Lease]:
+def fit(origin: Origin, feed: LedgerFeed, lease: LedgerLease) -> tuple[Source, Feed, Lease]:
     """Each on the shelf of its port."""
-    return LocalSource(origin), EchoEngine(EngineOptions()), WhisperXEngine(EngineOptions()), feed, lease
+    return LocalSource(origin), feed, lease
+
+
+def fit_engines(options: EngineOptions) -> tuple[Engine, Engine, Engine]:
+    """Those that hear."""
+    return EchoEngine(options), BatchedEngine(options), PerFileEngine(options)
 
 
 def fit_jobs(feed: PlanFeed, lease: PlanLease, launcher: SlurmLauncher) -> tuple[Feed, Lease, Launcher]:

@@ -64,7 +64,7 @@ def test_the_command_line_goes_over_the_environment_over_the_file_over_the_defau
     settings = load(file, ["engine.model=line"])
 
     assert (settings.engine.model, settings.engine.language, settings.engine.beam_size) == ("line", "fr", 2)
-    assert settings.engine.batch_size == 16
+    assert settings.engine.batch_size == 32
     assert origin(settings, "engine.model") == "command line"
     assert origin(settings, "engine.language") == "environment DAYSCRIBE_ENGINE__LANGUAGE"
     assert origin(settings, "engine.beam_size") == str(file)
@@ -173,10 +173,10 @@ def test_a_value_out_of_range_is_told_with_its_name_and_origin(assignment: str, 
 def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAYSCRIBE_SERVE__PORT", "-1")
 
-    lines = complaint(None, ("engine.threads=0",)).splitlines()
+    lines = complaint(None, ("engine.beam_size=0",)).splitlines()
 
     assert [line.partition(":")[0] for line in lines] == [
-        "engine.threads (command line)",
+        "engine.beam_size (command line)",
         "serve.port (environment DAYSCRIBE_SERVE__PORT)",
     ]
 

@@ -94,6 +94,9 @@ RELEVANT: dict[str, Any] = {
     "hotwords": "Zürich",
     "initial_prompt": "Radio.",
     "align": False,
+    "detect_on": "speech",
+    "second_decode": True,
+    "no_speech_threshold": 0.6,
 }
 
 

@@ -24,11 +24,11 @@ _QUIET = {
 }
 
 
-def prepare(options: EngineOptions) -> None:
+def prepare(options: EngineOptions, threads: int) -> None:
     """Set up this process. It belongs to the engine alone, so what is set here stays."""
     os.environ.update(_QUIET)
     # More OpenMP threads than asked for spin against each other: six times slower was measured.
-    os.environ.update({name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")})
+    os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")})
     # WhisperX makes this directory if it is not there. The model's own is there, and nobody else can write to it.
     os.environ["TORCH_HOME"] = options.model_path
     if options.sentences_path:

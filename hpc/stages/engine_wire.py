@@ -1,0 +1,55 @@
+"""How audio travels to the engine's process: samples in shared memory, one piece a recording, and a short word.
+
+Nothing long goes through the pipe in this direction, so a child that is stopped never blocks its parent.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc.model import Audio
+
+STOP, LULL = "stop", "lull"  # no more will ever come; nothing more for now
+
+
+def send(connection: Connection, pid: int, ticket: int, audio: Audio) -> Audio:
+    """Hand the recording to process `pid`; the same recording, its samples now in the memory that both see."""
+    size = audio.pcm.nbytes
+    if not size:
+        connection.send((ticket, audio.recording, 0, audio.flags))
+        return audio
+    piece = os.memfd_create("dayscribe-audio")
+    try:
+        os.ftruncate(piece, size)
+        shared = _samples(piece, size, writable=True)
+        shared[:] = audio.pcm
+        connection.send((ticket, audio.recording, size, audio.flags))
+        send_handle(connection, piece, pid)
+    finally:
+        os.close(piece)
+    return Audio(audio.recording, shared, audio.flags)
+
+
+def receive(connection: Connection, said: Any) -> tuple[int, Audio]:
+    """The ticket and the recording that `send` announced with `said`."""
+    ticket, recording, size, flags = said
+    if not size:
+        return ticket, Audio(recording, np.zeros(0, np.int16), flags)
+    piece = recv_handle(connection)
+    try:
+        return ticket, Audio(recording, _samples(piece, size, writable=False), flags)
+    finally:
+        os.close(piece)
+
+
+def _samples(piece: int, size: int, *, writable: bool) -> NDArray[np.int16]:
+    """Memory that stays as long as the array does, without an open file."""
+    access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+    return np.frombuffer(mmap.mmap(piece, size, access=access), np.int16)
