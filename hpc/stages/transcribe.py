@@ -56,6 +56,7 @@ def transcribe(
             engine.submit(item)
         yield from books.note(engine.ready())
     engine.lull()
+    yield from books.note(engine.ready())
     stopped: float | None = None
     while engine.held:
         if stopped is None and stop():

@@ -36,7 +36,7 @@ class SpeechFinder:
 
     def windows(self, samples: int) -> int:
         """About how many windows a recording of this length is for the model."""
-        return max(1, 2 * samples // SAMPLE_RATE)
+        return max(1, 2 * samples // int(SAMPLE_RATE))
 
     def find(self, sounds: Sequence[Sound]) -> list[list[Span]]:
         """The chunks of each."""
