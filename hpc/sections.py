@@ -113,7 +113,7 @@ class EngineSettings(Section):
         default="transcribe", description="Keep the language, or turn it into English."
     )
     batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=16, description="Chunks that the model sees at once."
+        default=32, description="Chunks that the model sees at once, of as many recordings as it takes."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where there is one.")
     compute_type: Literal[
@@ -139,7 +139,22 @@ class EngineSettings(Section):
     aligner: Text = Field(
         default=None, description="An alignment model's name or folder; empty: the language's usual one."
     )
-    threads: Count = Field(default=1, description="CPU threads of the engine.")
+    detect_on: Literal["start", "speech"] = Field(
+        default="start",
+        description="Where the language is heard: at the recording's start, as WhisperX does, or in its first chunk.",
+    )
+    second_decode: bool = Field(
+        default=False, description="Decode chunks that repeat themselves once more, without repetition."
+    )
+    no_speech_threshold: Annotated[float | None, Field(gt=0, le=1)] = Field(
+        default=None, description="Drop chunks that are more likely no speech than this; empty: keep all, as WhisperX."
+    )
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=0, description="CPU threads of the engine; 0: as many as it may use."
+    )
+    generations: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=0, description="Batches in the model at once; 0: two on a GPU, one a thread on a CPU."
+    )
 
 
 class WorkerSettings(Section):
@@ -150,8 +165,15 @@ class WorkerSettings(Section):
         default=120, description="A lease not renewed for so long is lost."
     )
     decoders: Count = Field(default=2, description="Child processes that decode audio.")
-    batch_recordings: Count = Field(default=32, description="Most recordings in a batch.")
-    batch_seconds: Seconds = Field(default=600.0, description="Most seconds of audio in a batch.")
+    held_recordings: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most recordings that the engine holds at once; 0: 16 times engine.batch_size."
+    )
+    held_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Most seconds of audio that it holds at once; 0: enough for four full batches."
+    )
+    stop_patience_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=60.0, description="After a stop, how long the engine may finish what it holds."
+    )
     part_recordings: Count = Field(default=200, description="A part is published after so many recordings …")
     part_seconds: Seconds = Field(default=60.0, description="… or after so many seconds.")
     max_attempts: Count = Field(
@@ -164,6 +186,9 @@ class WorkerSettings(Section):
     decode_seconds: Seconds = Field(default=120.0, description="Longest that one recording may take to decode.")
     decode_memory_mb: Annotated[int, Field(ge=256)] = Field(default=2048, description="Most memory of a decoder, MB.")
     engine_hang_seconds: Seconds = Field(default=1800.0, description="An engine silent for so long is ended.")
+    preflight: Literal["auto", "always", "never"] = Field(
+        default="auto", description="Transcribe a clip whose words are known before leasing anything; auto: on a GPU."
+    )
     database_wait_seconds: Annotated[float, Field(ge=0)] = Field(
         default=600.0, description="How long a worker waits for an absent ledger before it goes on without."
     )
@@ -205,7 +230,7 @@ class ScheduleSettings(Section):
     node_failures: Count = Field(default=2, description="A node that failed so often is left out for a while …")
     node_rest_minutes: Seconds = Field(default=360.0, description="… and that is how long.")
     stop_before_seconds: Seconds = Field(
-        default=120.0, description="So long before its time is up, a task finishes the batch in hand and leaves."
+        default=120.0, description="So long before its time is up, a task finishes what its engine holds and leaves."
     )
 
 

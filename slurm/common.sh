@@ -53,12 +53,39 @@ load_modules() {
     module load "${wanted[@]}" || unfit "module load ${wanted[*]} failed on $(hostname -s)"
 }
 
+# keep_kernels: where the driver keeps the kernels that it compiles, since CTranslate2 has no machine code for the newest GPUs.
+# The folder has to outlive the job, which SLURM_TMPDIR may not, and is no image's; what lies in it is run, so it is this user's
+# alone. Where there can be none, each process compiles anew.
+keep_kernels() {
+    local ours=${DAYSCRIBE_HOME:-}/cuda-$UID folder
+    export CUDA_CACHE_MAXSIZE=${CUDA_CACHE_MAXSIZE:-4294967296} # the most that the driver takes
+    [[ -n ${DAYSCRIBE_HOME:-} && -z ${CUDA_CACHE_PATH:-} ]] || return 0
+    folder=$ours/$(kind_of_gpu)
+    (umask 077 && mkdir -p "$folder") 2>/dev/null || return 0
+    [[ -O $ours && ! -L $ours && -w $folder ]] || return 0
+    chmod 700 "$ours"
+    export CUDA_CACHE_PATH=$folder
+}
+
+# kind_of_gpu [FOLDER]: driver and GPUs, as a folder's name; "any" where the driver does not say. Nodes that are alike share
+# what was compiled on one of them, and another driver, which would throw it away, has its own.
+kind_of_gpu() {
+    local about=${1:-/proc/driver/nvidia} said='' driver='' models
+    if [[ -r $about/version ]]; then read -r said <"$about/version" || true; fi
+    [[ ! " $said " =~ \ ([0-9]+(\.[0-9]+)+)\  ]] || driver=${BASH_REMATCH[1]}
+    models=$(sed -n 's/^Model:[[:space:]]*//p' "$about"/gpus/*/information 2>/dev/null | sort -u | tr -cs '[:alnum:].\n-' - |
+        paste -sd+ -) || true
+    said=${driver:-any}${models:+-$models}
+    echo "${said:0:100}"
+}
+
 # choose_program ROOT KIND: the one place that decides what runs; sets the array `program`. KIND is audio or utils: each may
 # have an image. A job runs the copy of the code that its order names, in that image or with the Python that ordered it;
 # without an order it is the clone's own code and environment.
 choose_program() {
     local root=$1 kind=${2:-utils} image code=${DAYSCRIBE_CODE:-}
     if [[ $kind == audio ]]; then image=${DAYSCRIBE_CONTAINERS__AUDIO:-}; else image=${DAYSCRIBE_CONTAINERS__UTILS:-}; fi
+    [[ $kind != audio ]] || keep_kernels
     if [[ -n $image ]]; then
         in_image "$kind" "$image" "${code:-$root}"
     elif [[ -n $code ]]; then

@@ -8,6 +8,7 @@
 passed_on=(
     CUDA_VISIBLE_DEVICES SLURM_JOB_ID SLURM_JOB_NAME SLURM_JOB_PARTITION SLURM_JOB_END_TIME SLURM_ARRAY_JOB_ID
     SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURMD_NODENAME SLURM_CPUS_PER_TASK SLURM_JOB_GPUS SLURM_GPUS_ON_NODE
+    CUDA_CACHE_PATH CUDA_CACHE_MAXSIZE
 )
 
 # in_image KIND IMAGE CODE: sets the array `program` to our program in this image. KIND is audio, which is given the GPU and
@@ -26,6 +27,7 @@ in_image() {
     if [[ $kind == audio ]]; then
         program+=(--nv)
         bind_what_a_task_reads
+        bind_kernels
     else
         bind_what_a_tick_reads "$image"
         bind_secrets
@@ -152,6 +154,15 @@ bind_what_a_task_reads() {
     done
 }
 
+# What keep_kernels chose (common.sh); else they are kept on this node, as long as its cache is.
+bind_kernels() {
+    if [[ -d ${CUDA_CACHE_PATH:-} && $CUDA_CACHE_PATH == /* && $CUDA_CACHE_PATH != *[:,$'\n']* ]]; then
+        bind "$CUDA_CACHE_PATH" "$CUDA_CACHE_PATH" rw
+    else
+        export CUDA_CACHE_PATH=/cache/nv
+    fi
+}
+
 bind_what_a_tick_reads() {
     local path
     [[ -n ${DAYSCRIBE_HOME:-} ]] || die "with an image the settings have to name DAYSCRIBE_HOME"
@@ -235,7 +246,7 @@ pass_on() {
         esac
         export "$prefix$name=${!name}"
     done
-    for name in "${secrets[@]}" "DAYSCRIBE_INSIDE=$kind" XDG_CACHE_HOME=/cache CUDA_CACHE_PATH=/cache/nv; do
+    for name in "${secrets[@]}" "DAYSCRIBE_INSIDE=$kind" XDG_CACHE_HOME=/cache; do
         export "$prefix$name"
     done
 }

@@ -101,7 +101,7 @@ def _findings(app: App, arrived: float) -> Iterator[Finding]:
     else:
         yield machine.import_paths(os.environ, user_site=bool(site.ENABLE_USER_SITE))
     yield machine.python(sys.version_info[:2])
-    speech = app.settings.engine.name == "whisperx"
+    speech = app.settings.engine.name.startswith("whisperx")
     yield machine.packages((*node.PACKAGES, *machine.SPEECH_PACKAGES) if speech else node.PACKAGES)
     yield machine.our_names(Path(__file__).resolve().parents[2])
     yield from _places(app, folder, order, image)
@@ -148,6 +148,7 @@ def _places(app: App, folder: Path, order: Order, image: str | None) -> Iterator
 
 def _device(app: App, host: Host, order: Order, *, speech: bool) -> Iterator[Finding]:
     from hpc import wiring
+    from hpc.accelerator import ask_driver, installed
     from hpc.doctor import machine, node
     from hpc.doctor.finding import attempt
 
@@ -155,12 +156,14 @@ def _device(app: App, host: Host, order: Order, *, speech: bool) -> Iterator[Fin
     for finding in (node.driver(host.driver), node.gpu_unused(device, asked=order.gpu)):
         if finding is not None:
             yield finding
-    yield machine.graphics(device, None if device == "cpu" else machine.cuda())
+    yield machine.graphics(device, None if device == "cpu" else ask_driver(), installed("ctranslate2"))
+    if device == "cuda":
+        yield node.kernels(os.environ)
     if not speech:
         return
 
     def sing() -> str:
-        song = wiring.canary(app.settings, device)
+        song = wiring.canary(app.settings, device, engine=app.settings.engine.name)
         return f"{song.heard!r} on {song.device} in {song.seconds:g} s, loaded in {song.load_seconds:g} s"
 
     yield node.torch(device, node.ask_torch())

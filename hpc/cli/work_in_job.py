@@ -19,6 +19,7 @@ from hpc.cli.options import App
 from hpc.cli.stopping import stop_on_signal
 from hpc.errors import BadSetting, Interrupted, MachineUnfit
 from hpc.job_folder import JobFolder, Order, Record, Superseded
+from hpc.preflight import models_of
 from hpc.stages.record import Recorder
 
 # A file system that is full, read-only, closed to us or gone: another node may do better.
@@ -66,7 +67,8 @@ def work_in_job(app: App, path: Path) -> None:
         order = folder.order()
         images.refuse_leaks()
         if order.kind == "process":
-            _process(app, folder, order, task, facts)
+            with models_of(task.node, _model_folders(app)):
+                _process(app, folder, order, task, facts)
         elif order.kind == "ingest":
             _ingest(app, facts)
         elif order.kind == "deliver":
@@ -147,7 +149,7 @@ def _process(app: App, folder: JobFolder, order: Order, task: Task, facts: Facts
             tally = work(tools, stop=stop)
             worked = time.monotonic() - began
             left = _record_the_rest(tools.recorder)
-            loading = tools.engine.load_seconds
+            loading = tools.engine.load_seconds + tools.preflight.seconds
             facts.told |= {
                 "shards": tally.shards,
                 "failed_shards": tally.failed_shards,
@@ -165,6 +167,13 @@ def _process(app: App, folder: JobFolder, order: Order, task: Task, facts: Facts
         raise Interrupted("its time is nearly up" if late() and not asked() else "a stop was asked for")
     if not may_claim():
         raise Interrupted("its time is nearly up")
+
+
+def _model_folders(app: App) -> list[Path]:
+    """Those that the settings name, or where the models lie that they name by their place."""
+    engine = app.settings.engine
+    named = (Path(name) for name in (engine.model, engine.aligner or "") if name.startswith("/"))
+    return [*app.settings.models, *(path.parent for path in named)]
 
 
 def _record_the_rest(recorder: Recorder) -> int:

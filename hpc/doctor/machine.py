@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc.accelerator import Cuda, ask_driver, cuda_needed, driver_of, installed
 from hpc.doctor.finding import Finding, Verdict, attempt, good_or_wanting, nearest
 
 PYTHONS = ((3, 11), (3, 13))
@@ -21,8 +22,6 @@ SCRATCH = ("SCRATCH", "SCRATCHDIR", "SLURM_TMPDIR", "TMPDIR", "LOCAL_SCRATCH")
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked for, not used
 PACKAGES = ("av", "click", "flask", "gunicorn", "numpy", "psycopg", "pyarrow", "pydantic_settings", "rich")
 SPEECH_PACKAGES = ("whisperx", "torch", "faster_whisper", "ctranslate2", "transformers", "nltk")
-CUDA_WANTED = (12, 8)  # what CTranslate2 is built with; an older driver cannot compile its kernels for newer GPUs
-HOPPER = 9  # compute capability from which CTranslate2's wheels bring no machine code
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def examine(machine: Machine) -> Iterator[Finding]:
     if machine.embedded:
         yield attempt("PostgreSQL programs", _server_programs, wanted="version 15 or newer, and home on a local disk")
     if machine.speech:
-        yield graphics(machine.device, cuda())
+        yield graphics(machine.device, ask_driver(), installed("ctranslate2"))
     yield synthesiser()
 
 
@@ -155,15 +154,8 @@ def room(what: str, path: Path) -> Finding:
     return Finding(what, good_or_wanting(good), found, f"{ROOM / 1024**3:.0f} GiB, {FILES:,} files", mend)
 
 
-@dataclass(frozen=True, slots=True)
-class Cuda:
-    """What the NVIDIA driver says."""
-
-    version: tuple[int, int]
-    devices: tuple[tuple[str, int], ...]  # name, major compute capability
-
-
-def graphics(device: str, cuda: Cuda | None) -> Finding:
+def graphics(device: str, cuda: Cuda | None, ctranslate2: str) -> Finding:
+    """`ctranslate2` is the version that is installed here."""
     wanted = {"cpu": "nothing", "auto": "a GPU, or the CPU does it", "cuda": "a GPU"}[device]
     if device == "cpu":
         return Finding("GPU", Verdict.OK, "not used", wanted)
@@ -175,13 +167,13 @@ def graphics(device: str, cuda: Cuda | None) -> Finding:
             if device == "auto"
             else Finding("GPU", Verdict.WANTING, found, wanted, mend)
         )
-    names = ", ".join(sorted({name for name, _ in cuda.devices}))
-    found = f"{len(cuda.devices)} × {names}, CUDA {cuda.version[0]}.{cuda.version[1]}"
-    newest = max(capability for _, capability in cuda.devices)
-    least = CUDA_WANTED if newest >= HOPPER else (CUDA_WANTED[0], 0)
-    good = cuda.version >= least
+    found = f"{len(cuda.devices)} × {cuda.names}, CUDA {cuda.version[0]}.{cuda.version[1]}"
+    needed = cuda_needed(cuda, ctranslate2)
+    if needed is None:
+        return Finding("GPU", Verdict.OK, found, f"{wanted}; its driver is for the canary to judge")
+    good = cuda.version >= needed
     mend = "" if good else "The driver is too old for the speech packages: ask the administrators for a newer one."
-    return Finding("GPU", good_or_wanting(good), found, f"{wanted}; driver for CUDA {least[0]}.{least[1]}", mend)
+    return Finding("GPU", good_or_wanting(good), found, f"{wanted}; {driver_of(needed)}", mend)
 
 
 def synthesiser() -> Finding:
@@ -198,24 +190,3 @@ def _server_programs() -> str:
 
     programs = servers.find()
     return f"{programs.version} in {programs.folder}"
-
-
-def cuda() -> Cuda | None:
-    """Asked of the driver itself: importing torch for this would take half a minute."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    number = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
-        return Cuda((0, 0), ())
-    version = divmod(number.value // 10, 100)
-    driver.cuDeviceGetCount(ctypes.byref(number))
-    devices = []
-    for index in range(number.value):
-        name, device, capability = ctypes.create_string_buffer(100), ctypes.c_int(), ctypes.c_int()
-        driver.cuDeviceGet(ctypes.byref(device), index)
-        driver.cuDeviceGetName(name, len(name), device)
-        driver.cuDeviceGetAttribute(ctypes.byref(capability), 75, device)  # COMPUTE_CAPABILITY_MAJOR
-        devices.append((name.value.decode(errors="replace"), capability.value))
-    return Cuda(version, tuple(devices))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.doctor.finding import Finding, Verdict, good_or_advice, good_or_wanting
+from hpc.doctor.finding import Finding, Verdict, good_or_advice, good_or_wanting, nearest
 
 # Of the worker alone: the image of GPU jobs has neither the API nor what tests need.
 PACKAGES = ("av", "click", "numpy", "psycopg", "pyarrow", "pydantic_settings", "rich")
@@ -93,6 +93,27 @@ def gpu_unused(device: str, *, asked: bool) -> Finding | None:
 
 def driver(version: str) -> Finding | None:
     return Finding("NVIDIA driver", Verdict.OK, version) if version else None
+
+
+def kernels(environment: Mapping[str, str]) -> Finding:
+    """Where the driver keeps what it compiles for a GPU that CTranslate2 has no machine code for. Without such a folder
+    every process compiles anew, which takes time and harms nothing."""
+    what, wanted = "compiled kernels", "kept from job to job, in a folder of one's own"
+    if environment.get("CUDA_CACHE_DISABLE") == "1":
+        return Finding(what, Verdict.ADVICE, "CUDA_CACHE_DISABLE is 1", wanted, "unset CUDA_CACHE_DISABLE")
+    home = Path(environment.get("HOME") or "/")
+    folder = Path(environment.get("CUDA_CACHE_PATH") or home / ".nv" / "ComputeCache")
+    room = environment.get("CUDA_CACHE_MAXSIZE", "")
+    said = f"{folder}, at most {int(room) / 1024**3:.1f} GiB" if room.isdigit() else str(folder)
+    trouble = _refusal(nearest(folder))
+    if trouble:
+        mend = "Each process compiles anew: name a folder in CUDA_CACHE_PATH that you can write."
+        return Finding(what, Verdict.ADVICE, f"{said}: {trouble}", wanted, mend)
+    passing = [environment[name] for name in ("SLURM_TMPDIR", "TMPDIR") if environment.get(name, "").startswith("/")]
+    if any(folder.is_relative_to(place) for place in (*passing, "/tmp", "/cache")):  # noqa: S108 - looked at, not used
+        mend = "It may go with the job, or is this node's alone: can home be written? Jobs keep kernels below it."
+        return Finding(what, Verdict.ADVICE, said, wanted, mend)
+    return Finding(what, Verdict.OK, said, wanted)
 
 
 def leaks(found: Iterable[str]) -> Finding:

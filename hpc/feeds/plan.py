@@ -61,6 +61,14 @@ class PlanFeed:
         self._left = [one for one in order.share(task) if (one.id, one.epoch) not in failed]
         self.owner = f"job:{order.token}"
 
+    def waits(self) -> bool:
+        """Whether a shard of the share is left that no part seals."""
+        while self._left and self._may_claim():
+            if not self._published(self._left[0])[1]:
+                return True
+            self._left.pop(0)
+        return False
+
     def claim(self, count: int) -> Sequence[Lease]:
         """The next shards of the share."""
         found: list[Lease] = []

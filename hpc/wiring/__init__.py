@@ -24,7 +24,6 @@ from db.session import Session
 from db.states import DayState
 from hpc import canary as canaries
 from hpc import code_copy, day, images, login_nodes, models, receipt, registry
-from hpc.canary import Song
 from hpc.config import Settings, environment
 from hpc.doctor import visit
 from hpc.engine_options import EngineOptions
@@ -40,15 +39,17 @@ from hpc.model import Run
 from hpc.pipeline import Tools
 from hpc.ports import Feed, Launcher
 from hpc.stages.decode import DecodeLimits, DecoderPool
+from hpc.stages.engine_process import EngineProcess
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import folder_of, published
 from hpc.stages.record import Recorder
-from hpc.stages.transcribe import EngineProcess
+from hpc.stages.transcribe import Room
 from hpc.stages.unpack import ArchiveLimits
 from hpc.tick.report import Report
 from hpc.tick.world import Code, World
-from hpc.wiring import movers
+from hpc.wiring import movers, preflights
 
+canary = preflights.canary
 CLONE = Path(__file__).resolve().parents[2]  # or where our packages are installed
 _LIBPQ = (
     "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE",
@@ -142,7 +143,7 @@ def engine_options(settings: Settings) -> tuple[EngineOptions, list[models.Model
     options = EngineOptions(**chosen)
     if settings.engine.name == "echo":
         return options, []
-    return models.resolve(options, settings.models)
+    return models.resolve(options, settings.model_folders)
 
 
 def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
@@ -152,12 +153,6 @@ def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
         options, found, engine=settings.engine.name, who=getpass.getuser(), why=why, image_digest=images.running()
     )
     return options, run
-
-
-def canary(settings: Settings, device: str) -> Song:
-    """The clip whose words are known, transcribed here with the model that we ship."""
-    ready, _ = models.resolve(canaries.options(device), settings.models)
-    return canaries.sing(registry.target("engines", "whisperx"), ready)
 
 
 @contextmanager
@@ -248,8 +243,15 @@ def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *
             total_bytes=wanted.max_archive_gb << 30,
         )
         yield Tools(
-            feed, decoders, engine, recorder, limits, wanted.leases, wanted.batch_recordings, wanted.batch_seconds
-        )
+            feed, decoders, engine, recorder, limits, wanted.leases, room(settings), wanted.stop_patience_seconds,
+            preflights.preflight(settings),
+        )  # fmt: skip
+
+
+def room(settings: Settings) -> Room:
+    """Enough for the engine to fill batch after batch, and to put chunks of like length together."""
+    wanted, full = settings.worker, 4 * settings.engine.batch_size
+    return Room(wanted.held_recordings or 4 * full, wanted.held_seconds or float(full * settings.engine.chunk_size))
 
 
 def launcher(settings: Settings, *, exchange: Path | None = None) -> Launcher:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from db.errors import LedgerAway
+from hpc.accelerator import Cuda
 from hpc.doctor import machine as doctor
 from hpc.doctor.finding import Verdict, attempt
-from hpc.doctor.machine import Cuda
 
 
 def test_a_python_that_is_too_old_or_too_new_is_wanting() -> None:
@@ -107,7 +107,7 @@ H100, V100 = ("NVIDIA H100", 9), ("Tesla V100", 7)
 def test_a_gpu_is_wanted_as_the_device_says_with_a_driver_new_enough_for_it(
     device: str, cuda: Cuda | None, verdict: Verdict
 ) -> None:
-    finding = doctor.graphics(device, cuda)
+    finding = doctor.graphics(device, cuda, "4.8.5")
 
     assert finding.verdict is verdict
     assert bool(finding.mend) == (verdict is Verdict.WANTING)

@@ -72,6 +72,11 @@ class Job:
         return {name.partition("ENV_")[2]: value for name, value in pairs.items() if "ENV_" in name and name[0] in "AS"}
 
     @property
+    def kernels(self) -> Path:
+        """Where compiled kernels are kept on a node without a GPU."""
+        return self.folder / "home" / f"cuda-{os.getuid()}" / "any"
+
+    @property
     def record(self) -> dict[str, object]:
         said: dict[str, object] = json.loads((self.job / "task-3.0.ended.json").read_text())
         return said
@@ -127,6 +132,7 @@ def test_a_task_runs_closed_off_and_sees_only_what_is_named(job: Job) -> None:
         f"{here}/home/results:{here}/home/results:rw",
         f"{here}/audio:{here}/audio:ro",
         f"{here}/models:{here}/models:ro",
+        f"{job.kernels}:{job.kernels}:rw",
     }
 
 
@@ -153,6 +159,38 @@ def test_what_a_task_needs_of_its_job_goes_in_and_nothing_else(job: Job) -> None
     }
     assert job.inside["DAYSCRIBE_INSIDE"] == "audio"
     assert not {"PYTHONPATH", "SLURM_CONF", "DAYSCRIBE_CODE", "HOME", "PATH"} & set(job.inside)
+
+
+def test_compiled_kernels_outlive_the_job_in_a_folder_of_its_users_own(job: Job) -> None:
+    """Inside there is no home to keep them in, and the image itself can only be read."""
+    job.run()
+
+    assert (job.inside["CUDA_CACHE_PATH"], job.inside["CUDA_CACHE_MAXSIZE"]) == (str(job.kernels), str(4 << 30))
+    assert job.kernels.parent.stat().st_mode & 0o777 == 0o700
+    assert job.kernels.is_dir()
+
+
+def test_where_they_cannot_be_kept_they_are_kept_on_the_node(job: Job) -> None:
+    job.kernels.parent.write_text("no folder")
+    done = job.run()
+
+    assert done.returncode == 0, done.stdout
+    assert job.inside["CUDA_CACHE_PATH"] == "/cache/nv"
+
+
+def test_a_folder_of_kernels_that_is_somebody_elses_link_is_not_used(job: Job) -> None:
+    job.kernels.parent.symlink_to(job.folder / "audio")
+    job.run()
+
+    assert job.inside["CUDA_CACHE_PATH"] == "/cache/nv"
+
+
+def test_the_image_without_a_gpu_keeps_no_kernels(job: Job) -> None:
+    job.settings["DAYSCRIBE_CONTAINERS__UTILS"] = str(job.image)
+    job.run("3_ingest_job.sh")
+
+    assert not {"CUDA_CACHE_PATH", "CUDA_CACHE_MAXSIZE"} & set(job.inside)
+    assert not job.kernels.exists()
 
 
 def test_the_gpu_image_is_handed_no_secret(job: Job) -> None:

@@ -203,6 +203,19 @@ def test_a_shard_that_a_part_seals_is_left_out(folder: JobFolder) -> None:
     assert [lease.shard.id for lease in share.claim(9)] == [1, 3]
 
 
+def test_whether_a_share_has_work_is_said_without_taking_any_of_it(folder: JobFolder) -> None:
+    order = replace(ORDER, tasks=1, shards=planned(4))
+    share = feed(folder, order=order, published=lambda one: ({}, one.id in (0, 2)))
+
+    assert (share.waits(), share.waits()) == (True, True)
+    assert [lease.shard.id for lease in share.claim(1)] == [1]
+    assert share.waits()
+    assert [lease.shard.id for lease in share.claim(9)] == [3]
+    assert not share.waits()
+    assert not feed(folder, order=order, published=lambda _: ({}, True)).waits()
+    assert not feed(folder, order=order, may_claim=lambda: False).waits()
+
+
 def test_a_shard_that_failed_under_this_epoch_is_left_out_and_under_another_is_not(folder: JobFolder) -> None:
     order = replace(ORDER, tasks=1, shards=planned(3))
     folder.fail(FailedShard(0, 1, "x", "y", False))

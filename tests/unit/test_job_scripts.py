@@ -99,6 +99,23 @@ def order(clone: Clone, **more: str) -> str:
     return settings(clone, **given | more)
 
 
+# keep_kernels
+
+
+def test_a_job_without_an_image_keeps_its_kernels_below_home_unless_it_is_told_another_place(
+    clone: Clone, tmp_path: Path
+) -> None:
+    python = 'printf "%s\n" "$CUDA_CACHE_PATH" "$CUDA_CACHE_MAXSIZE" >>"$LOG"'
+    given = order(clone, DAYSCRIBE_HOME=str(tmp_path / "home"))
+    executable(tmp_path / "bin/python", python)
+    clone.run(TASKS[1], given)
+    clone.run(TASKS[1], given, CUDA_CACHE_PATH="/fast/kernels", CUDA_CACHE_MAXSIZE="7")
+
+    kept = f"{tmp_path}/home/cuda-{os.getuid()}/"
+    assert clone.told[0].startswith(kept)
+    assert clone.told[1:] == [str(4 << 30), "/fast/kernels", "7"]
+
+
 # run_on
 
 

@@ -78,6 +78,12 @@ class LedgerFeed:
         self.patience, self.stop, self.may_claim = patience, stop, may_claim
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
 
+    def waits(self) -> bool:
+        """Whether a claim would find something, or something to give up; an absent ledger is waited for."""
+        if not self.may_claim():
+            return False
+        return patiently(lambda: self.session(shards.waits, day_id=self.day_id), seconds=self.patience, stop=self.stop)
+
     def claim(self, count: int) -> Sequence[Lease]:
         """Lease up to `count` shards; an absent ledger is waited for. None when the time for new ones is over."""
         if not self.may_claim():

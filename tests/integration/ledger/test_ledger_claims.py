@@ -70,6 +70,40 @@ def test_a_claim_may_be_of_one_day_only(books: Any) -> None:
     assert [leased.date for leased in got] == [wanted.date]
 
 
+def test_whether_a_claim_would_find_something_is_said_without_one(books: Any) -> None:
+    """What is held, waits for its retry or is another day's is not for now; what is to be given up is."""
+
+    def waits(of: days.Day | None = None) -> bool:
+        before = books.everything()
+        said = shards.waits(books.connection, day_id=None if of is None else of.id)
+        assert books.everything() == before
+        return said
+
+    assert not waits()
+    day, other = books.day("a", max_attempts=1), books.day(on=date(2025, 1, 2))
+    assert (waits(), waits(day), waits(other)) == (True, True, False)
+    days.hold(books.connection, day, actor="me", message="looking")
+    assert not waits()
+    days.release(books.connection, day, actor="me")
+    leased = books.one()
+    assert not waits()
+    books.lapse(leased)
+    assert (waits(), waits(day)) == (True, True)
+    assert books.claim() == []  # its attempts are used up, and it is given up
+    assert not waits()
+
+
+def test_a_lapsed_lease_of_a_day_that_goes_on_waits_and_a_retry_that_is_not_due_does_not(books: Any) -> None:
+    day = books.day("a")
+    first = books.one()
+    books.lapse(first)
+    assert shards.waits(books.connection, day_id=day.id)
+    again = books.one()
+    failure, wait = ("engine_lost", "it died"), timedelta(minutes=5)
+    shards.put_back(books.connection, again.id, again.epoch, failure=failure, wait=wait, actor="one")
+    assert not shards.waits(books.connection)
+
+
 def test_the_first_claim_moves_the_day(books: Any) -> None:
     day = books.day("a", "b")
     books.claim()

@@ -47,6 +47,7 @@ def test_a_day_is_transcribed_inside_by_nothing_but_the_master(site: Any, images
     site.write(
         ENGINE__NAME="whisperx", ENGINE__MODEL=str(models / "asr.en"), ENGINE__ALIGNER=str(models / "aligner"),
         ENGINE__LANGUAGE="en", ENGINE__CHUNK_SIZE="8", SLURM__FIRST_TASKS="1", SLURM__MEMORY_GB="6",
+        WORKER__PREFLIGHT="always",  # as on a GPU: the canary first
     )  # fmt: skip
     truth = make_day(
         site.folder / "audio", site="zurich", date=date.fromisoformat(DAY), slots=8, clips=2, seed=7,
@@ -92,6 +93,11 @@ def no_gpu(site: Any, images: Any) -> None:
     site.write(ENGINE__DEVICE="auto")
 
 
+def deaf(site: Any, images: Any) -> None:
+    """The preflight hears other words than the canary's: the echo engine's own."""
+    site.write(WORKER__PREFLIGHT="always")
+
+
 def foreign_code(site: Any, images: Any) -> None:
     """A bind of the site's own that brings packages of the host into Python's path."""
     inside = f"/opt/venv/lib/python{PYTHON}/site-packages/leak.pth"
@@ -118,6 +124,7 @@ def with_own_images(site: Any, images: Any) -> Any:
         (no_program, "after", "could not be started"),
         (bound_from_nowhere, "before", "/nowhere"),
         (no_gpu, "before", "its order asks for one"),
+        (deaf, "before", "and this machine heard"),
         (foreign_code, "before", "/tmp came in from outside"),
     ],
 )
