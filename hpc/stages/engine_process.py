@@ -9,7 +9,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -41,16 +41,23 @@ class EngineProcess:
     """An engine in a spawned child, which holds many recordings at once and answers each when it is done.
 
     `target` is an import path such as "hpc.engines.echo:EchoEngine". `hang_seconds` is how long it may say nothing
-    while it has work, `start_seconds` the time to load. After `start`, use it from one thread.
+    while it has work, `start_seconds` the time to load; `alive` is told of each word. After `start`, use it from one
+    thread.
 
     The child says what it works on before it does, so that its death is held against few (hpc/stages/engine_trial.py).
     """
 
     def __init__(
-        self, target: str, options: EngineOptions, *, hang_seconds: float, start_seconds: float = 1800.0
+        self,
+        target: str,
+        options: EngineOptions,
+        *,
+        hang_seconds: float,
+        start_seconds: float = 1800.0,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._target, self._options = target, options
-        self._hang_seconds, self._start_seconds = hang_seconds, start_seconds
+        self._hang_seconds, self._start_seconds, self._alive = hang_seconds, start_seconds, alive
         # The kernel ends the child with the thread that made it. This one lives as long as the worker does; any other,
         # such as one that reads archives, may be gone before the day is done.
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="dayscribe-engine")
@@ -239,6 +246,7 @@ class EngineProcess:
         return True
 
     def _note(self, word: str, value: Any) -> None:
+        self._alive()
         if word == "begun":
             work, tickets = value
             self._begun[work] = tickets

@@ -224,7 +224,10 @@ def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *
     wanted = settings.worker
     options, run = run_of(settings, why=why)
     engine = EngineProcess(
-        registry.target("engines", settings.engine.name), options, hang_seconds=wanted.engine_hang_seconds
+        registry.target("engines", settings.engine.name),
+        options,
+        hang_seconds=wanted.engine_hang_seconds,
+        alive=feed.progress,  # a recording of hours is at work for a long time before there is a result
     )
     with ExitStack() as held:
         decoders = held.enter_context(DecoderPool(children=wanted.decoders, limits=_decode_limits(settings)))

@@ -290,7 +290,11 @@ MUTANTS: dict[str, Mutant] = {
         (f"{DAYS}::test_the_last_shard_of_a_held_day_settles_and_the_release_closes_it",),
     ),
 }
-OTHERS = runpy.run_path(str(Path(__file__).with_name("mutants_of_transfers.py")))["MUTANTS"]
+OTHERS = {
+    name: mutant
+    for of in ("transfers", "engine")
+    for name, mutant in runpy.run_path(str(Path(__file__).with_name(f"mutants_of_{of}.py")))["MUTANTS"].items()
+}
 MUTANTS |= {name: Mutant(*what) for name, what in OTHERS.items()}
 
 
@@ -313,6 +317,7 @@ def tried(folder: Path, killers: tuple[str, ...]) -> tuple[int, str]:
     """pytest's exit code and words, with the copy's own packages imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *killers]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["DAYSCRIBE_MODELS"] = str(ROOT / "models")  # which are too large to copy
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
     )

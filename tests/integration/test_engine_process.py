@@ -81,6 +81,13 @@ def test_with_nothing_held_nothing_is_waited_for(sound: EngineProcess) -> None:
     assert (sound.wait(), sound.held, sound.held_seconds) == ([], 0, 0.0)
 
 
+def test_every_word_of_the_engine_is_a_sign_of_life(sound: EngineProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[int] = []
+    monkeypatch.setattr(sound, "_alive", lambda: words.append(1))
+    answers(sound, [clip(0), clip(1)])
+    assert len(words) >= 2 * 2  # begun and done; what is said after an answer may come later
+
+
 def test_an_answer_is_given_as_soon_as_it_is_there_while_others_are_at_work() -> None:
     with engine("hang:1-1.mp3") as process:
         process.submit(clip(0))
@@ -102,6 +109,15 @@ def test_a_recording_that_ends_the_engine_is_quarantined_alone(how: str) -> None
         assert isinstance(results[2].outcome, Failure)
         assert ("SIGABRT" if how == "crash" else "SIGKILL") in results[2].outcome.reason
         assert answers(process, [clip(7)]) == expected([clip(7)])
+
+
+def test_a_death_is_held_against_what_was_at_work_and_costs_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned: list[int] = []
+    spawn = EngineProcess._spawn
+    monkeypatch.setattr(EngineProcess, "_spawn", lambda self: (spawned.append(1), spawn(self)))
+    with engine("crash:1-5.mp3") as process:
+        assert kinds(answers(process, [clip(ordinal) for ordinal in range(12)])).count(FailureClass.ENGINE_CRASH) == 1
+    assert len(spawned) == 1 + 2
 
 
 def test_several_that_end_the_engine_are_all_found_and_only_they() -> None:

@@ -112,6 +112,17 @@ def test_every_chunk_comes_back_once_to_its_own_recording_and_place(
     assert len(heard) / (len(tones) * 8) >= 0.9
 
 
+def test_a_batch_waits_for_company_while_more_is_on_its_way(
+    engine: BatchedEngine, tones: list[list[list[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread, which would rather do a batch than look for more speech; speech is found recording by recording."""
+    monkeypatch.setattr(engine, "means", replace(engine.means, windows=1, generations=1))
+    monkeypatch.setattr(engine, "_threads", 1)
+    clips, expected = zip(*tuned(50, seed=11), strict=True)
+    assert texts(hear(engine, clips)) == list(expected)
+    assert [len(batch) for batch in tones[:-1]] == [8] * (len(tones) - 1)
+
+
 def test_a_recording_leaves_as_soon_as_its_last_chunk_has_landed(
     engine: BatchedEngine, tones: list[list[list[int]]]
 ) -> None:
