@@ -49,10 +49,13 @@ def work(tools: Tools, *, stop: Callable[[], bool], notice: Callable[[Tally], No
     )
     audio = tools.decoders.decode(members)
     results = transcribe(audio, tools.engine, tools.room, stop=stop, patience=tools.patience)
-    for item in results:
-        recorder.take(item)
-        tools.feed.progress()
-        notice(recorder.tally)
+    try:
+        for item in results:
+            recorder.take(item)
+            tools.feed.progress()
+            notice(recorder.tally)
+    except DayscribeError as error:
+        raise _left_in_order(tools, error) from error
     recorder.finish()
     return recorder.tally
 
@@ -77,7 +80,10 @@ def _load(tools: Tools) -> None:
     try:
         tools.engine.start()
     except DayscribeError as error:
-        tools.recorder.finish()
-        if isinstance(error, EngineLost):
-            raise MachineUnfit(str(error)) from error
-        raise
+        raise _left_in_order(tools, error) from error
+
+
+def _left_in_order(tools: Tools, error: DayscribeError) -> DayscribeError:
+    """What is done is published and the shards are given back. An engine that ends again and again is the machine's."""
+    tools.recorder.finish()
+    return MachineUnfit(str(error)) if isinstance(error, EngineLost) else error

@@ -169,7 +169,7 @@ class WorkerSettings(Section):
         default=0, description="Most recordings that the engine holds at once; 0: 16 times engine.batch_size."
     )
     held_seconds: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="Most seconds of audio that it holds at once; 0: enough for four full batches."
+        default=0.0, description="Most seconds of audio that it holds at once; 0: enough for eight full batches."
     )
     stop_patience_seconds: Annotated[float, Field(ge=0)] = Field(
         default=60.0, description="After a stop, how long the engine may finish what it holds."

@@ -52,6 +52,7 @@ def main(connection: Connection, parent: int, target: str, options: EngineOption
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.dup2(2, 1)  # libraries print; the worker's standard output is not theirs
+    engine_wire.allow_many()
     talk = _Talk(connection)
     try:
         engine = load(target, options)
@@ -83,7 +84,7 @@ class _Talk:
 
     def audios(self) -> Iterator[Audio | None]:
         """What the parent sends; None once whenever it has sent nothing for a while, or says that there is no more."""
-        came: queue.SimpleQueue[tuple[int, Audio] | EOFError | None] = queue.SimpleQueue()
+        came: queue.SimpleQueue[tuple[int, Audio] | Exception | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(came,), daemon=True).start()
         quiet = True
         while True:
@@ -93,6 +94,8 @@ class _Talk:
                 item = None
             if isinstance(item, EOFError):
                 return
+            if isinstance(item, Exception):
+                raise item
             quiet = item is None
             if item is None:
                 yield None
@@ -102,23 +105,21 @@ class _Talk:
                 yield audio
                 del audio, item  # the engine alone keeps it now
 
-    def _listen(self, came: queue.SimpleQueue[tuple[int, Audio] | EOFError | None]) -> None:
+    def _listen(self, came: queue.SimpleQueue[tuple[int, Audio] | Exception | None]) -> None:
         try:
             while (said := self.connection.recv()) != engine_wire.STOP:
                 came.put(None if said == engine_wire.LULL else engine_wire.receive(self.connection, said))
-        except (EOFError, OSError):
-            pass
-        came.put(EOFError())
+            came.put(EOFError())
+        except Exception as error:  # noqa: BLE001 - raised again where the stream is read
+            came.put(error)
 
     @contextmanager
     def at_work(self, audios: Sequence[Audio]) -> Iterator[None]:
         """Told before the work: if this process does not survive it, its parent knows whose doing it may be."""
         work = next(self._works)
         self.say("begun", (work, [self.ticket(audio) for audio in audios]))
-        try:
-            yield
-        finally:
-            self.say("ended", work)
+        yield
+        self.say("ended", work)  # not if it raised: then they stay at work, and it is held against them
 
 
 def _die_with(parent: int) -> None:

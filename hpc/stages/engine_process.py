@@ -115,6 +115,7 @@ class EngineProcess:
         with self._start:
             if not self._started:
                 began = time.monotonic()
+                engine_wire.allow_many()
                 self._load()
                 self._started, self._load_seconds = True, time.monotonic() - began
 
@@ -219,7 +220,9 @@ class EngineProcess:
     def _takes_more(self) -> bool:
         """Whether a short word fits into the pipe; it does unless the child is stopped, or dead."""
         assert self._connection
-        return bool(select.select((), (self._connection,), (), 0.0)[1])
+        pipe = select.poll()  # unlike select, it takes descriptors of any number
+        pipe.register(self._connection, select.POLLOUT)
+        return bool(pipe.poll(0))
 
     def _hear(self, seconds: float) -> bool:
         """Take one word from the child; False when there is none within that time. A step that took far longer than it

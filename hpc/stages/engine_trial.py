@@ -24,7 +24,7 @@ class Trial:
     _suspects: list[int] = field(default_factory=list)
     _alone: int | None = None  # has the process to itself
     _deaths: int = 0  # since the last answer
-    _row: list[bool] = field(default_factory=list)  # of these, who was alone: whether it was a suspect
+    _row: list[int] = field(default_factory=list)  # of these, those of one that was alone
     _guilty: dict[int, Failure] = field(default_factory=dict)  # not believed yet
 
     @property
@@ -60,11 +60,11 @@ class Trial:
             self._suspects += at_work or (sent if self._deaths >= ATTEMPTS else [])
             return
         ticket, self._alone = self._alone, None
-        self._row.append(ticket in self._suspects)
+        self._row.append(ticket)
         if ticket in self._suspects:
             self._suspects.remove(ticket)
         self._guilty[ticket] = Failure(kind, f"The engine did not survive this recording: {how}")
-        if len(self._row) >= ATTEMPTS and not (self.lived and all(self._row)):
+        if len(self._row) >= ATTEMPTS:
             never = "" if self.lived else "never answered and "
             raise EngineLost(f"The engine {never}ended on {len(self._row)} recordings one after the other: {how}")
 

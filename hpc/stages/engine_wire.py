@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
@@ -17,6 +18,12 @@ from numpy.typing import NDArray
 from hpc.model import Audio
 
 STOP, LULL = "stop", "lull"  # no more will ever come; nothing more for now
+
+
+def allow_many() -> None:
+    """Each recording in memory that two processes see is an open file in both."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def send(connection: Connection, pid: int, ticket: int, audio: Audio) -> Audio:
@@ -50,6 +57,6 @@ def receive(connection: Connection, said: Any) -> tuple[int, Audio]:
 
 
 def _samples(piece: int, size: int, *, writable: bool) -> NDArray[np.int16]:
-    """Memory that stays as long as the array does, without an open file."""
+    """Memory that stays as long as the array does; Python keeps a descriptor of its own for it."""
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
     return np.frombuffer(mmap.mmap(piece, size, access=access), np.int16)

@@ -40,31 +40,45 @@ def transcribe(
     """Turn audio into results, in the order they are done; what is a result already passes straight through.
 
     A shard's end (Seal or Unsealed) waits until every audio of the shard that came before it has been yielded as a
-    result. After a stop the engine has `patience` seconds for what it holds; what it has not done by then, another
-    worker will.
+    result. After a stop the engine is given nothing more and has `patience` seconds for what it holds; what is not done
+    by then, another worker will do.
     """
-    books = _Books()
+    books, until = _Books(), _Patience(stop, patience)
     for item in audios:
         if isinstance(item, Result):
             yield item
         elif isinstance(item, Seal | Unsealed):
             yield from books.close(item)
         else:
-            while not room.for_one_more(engine, item.duration):
-                yield from books.note(engine.wait())
             books.expect(item)
-            engine.submit(item)
+            while not until.stopped() and not room.for_one_more(engine, item.duration):
+                yield from books.note(engine.wait(_LOOK))
+            if not until.stopped():
+                engine.submit(item)
         yield from books.note(engine.ready())
     engine.lull()
     yield from books.note(engine.ready())
-    stopped: float | None = None
     while engine.held:
-        if stopped is None and stop():
-            stopped = time.monotonic()
-        if stopped is not None and time.monotonic() > stopped + patience:
+        if until.over():
             _log.info("Stopped with %d recordings in hand; they are left to another worker.", engine.abandon())
         yield from books.note(engine.wait(_LOOK))
     yield from books.give_up()
+
+
+class _Patience:
+    """With what is held after a stop, from the moment that the stop is seen."""
+
+    def __init__(self, stop: Callable[[], bool], seconds: float) -> None:
+        self._stop, self._seconds = stop, seconds
+        self._since: float | None = None
+
+    def stopped(self) -> bool:
+        if self._since is None and self._stop():
+            self._since = time.monotonic()
+        return self._since is not None
+
+    def over(self) -> bool:
+        return self.stopped() and time.monotonic() > (self._since or 0.0) + self._seconds
 
 
 class _Books:

@@ -168,7 +168,7 @@ def worker(
     """The tools of a worker that reaches the ledger: it leases there, and a process of its own renews."""
     wanted = settings.worker
     lease = timedelta(seconds=wanted.lease_seconds)
-    stall = timedelta(seconds=wanted.engine_hang_seconds)
+    stall = timedelta(seconds=2 * wanted.engine_hang_seconds)  # a hung engine is found and replaced before
     renewer = Renewer(session.dsn, require_tls=session.require_tls, lease=lease, stall=stall)
     try:
         patience = wanted.database_wait_seconds
@@ -252,9 +252,9 @@ def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *
 
 
 def room(settings: Settings) -> Room:
-    """Enough for the engine to fill batch after batch, and to put chunks of like length together."""
-    wanted, full = settings.worker, 4 * settings.engine.batch_size
-    return Room(wanted.held_recordings or 4 * full, wanted.held_seconds or float(full * settings.engine.chunk_size))
+    """Enough for the engine to fill batch after batch while others are in the model or being aligned."""
+    wanted, full = settings.worker, 8 * settings.engine.batch_size
+    return Room(wanted.held_recordings or 2 * full, wanted.held_seconds or float(full * settings.engine.chunk_size))
 
 
 def launcher(settings: Settings, *, exchange: Path | None = None) -> Launcher:

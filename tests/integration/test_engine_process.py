@@ -112,9 +112,7 @@ def test_a_recording_that_ends_the_engine_is_quarantined_alone(how: str) -> None
 
 
 def test_a_death_is_held_against_what_was_at_work_and_costs_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    spawned: list[int] = []
-    spawn = EngineProcess._spawn
-    monkeypatch.setattr(EngineProcess, "_spawn", lambda self: (spawned.append(1), spawn(self)))
+    spawned = count_spawns(monkeypatch)
     with engine("crash:1-5.mp3") as process:
         assert kinds(answers(process, [clip(ordinal) for ordinal in range(12)])).count(FailureClass.ENGINE_CRASH) == 1
     assert len(spawned) == 1 + 2
@@ -142,11 +140,22 @@ def test_too_many_at_once_for_the_engine_are_done_one_by_one_without_a_single_fa
         assert answers(process, batch) == expected(batch)
 
 
-def test_an_engine_that_raises_costs_only_the_recording_to_blame() -> None:
-    batch = [clip(ordinal) for ordinal in range(5)]
-    with engine("error:1-0.mp3") as process:
-        results = answers(process, [clip(9)]) + answers(process, batch)
-    assert kinds(results) == [None, FailureClass.ENGINE_ERROR, None, None, None, None]
+@pytest.mark.parametrize("at", [0, 6, 11])
+def test_an_engine_that_raises_costs_only_the_recording_to_blame_and_two_processes(
+    monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    spawned = count_spawns(monkeypatch)
+    with engine(f"error:1-{at}.mp3") as process:
+        results = answers(process, [clip(ordinal) for ordinal in range(12)])
+    assert kinds(results) == [FailureClass.ENGINE_ERROR if ordinal == at else None for ordinal in range(12)]
+    assert len(spawned) == (2 if at == 11 else 1 + 2)  # after the last nobody needs another
+
+
+def count_spawns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    spawned: list[int] = []
+    spawn = EngineProcess._spawn
+    monkeypatch.setattr(EngineProcess, "_spawn", lambda self: (spawned.append(1), spawn(self)))
+    return spawned
 
 
 def test_a_child_killed_while_idle_or_at_work_is_replaced(sound: EngineProcess) -> None:
@@ -323,12 +332,32 @@ def test_the_engine_works_while_the_next_recording_is_read() -> None:
 
 def test_after_a_stop_what_the_engine_has_not_done_in_time_is_left_to_others() -> None:
     items = [clip(0), clip(1), seal(1, 2), clip(0, shard=2), Unsealed(2, None), seal(3, 0)]
+    read: list[bool] = []
+
+    def source() -> Iterator[Audio | Seal | Unsealed]:
+        yield from items
+        read.append(True)
+
     with engine("hang:1-1.mp3") as process:
-        out = list(transcribe(items, process, Room(9, 60.0), stop=lambda: True, patience=0.2))
+        out = list(transcribe(source(), process, Room(9, 60.0), stop=lambda: bool(read), patience=0.2))
         assert (process.held, process.pid) == (0, None)
     results, ends = [item for item in out if isinstance(item, Result)], [o for o in out if not isinstance(o, Result)]
     assert results == expected([clip(0)])
     assert sorted(ends, key=lambda end: end.shard_id) == [Unsealed(1, None), Unsealed(2, None), seal(3, 0)]
+
+
+def test_after_a_stop_a_full_engine_is_given_nothing_more() -> None:
+    asked = iter([False] * 3 + [True] * 1000)
+    with engine("hang:1-1.mp3") as process:
+        out = list(transcribe([*map(clip, range(9)), seal(1, 9)], process, Room(2, 60.0), stop=lambda: next(asked),
+                              patience=0.2))  # fmt: skip
+    assert [item for item in out if isinstance(item, Result)] == expected([clip(0)])
+    assert out[-1] == Unsealed(1, None)
+
+
+def test_more_recordings_than_the_usual_number_of_open_files(sound: EngineProcess) -> None:
+    batch = [clip(ordinal, seconds=0.01) for ordinal in range(1500)]
+    assert answers(sound, batch) == expected(batch)
 
 
 def test_a_shard_whose_reading_ended_without_a_seal_ends_after_its_last_result(sound: EngineProcess) -> None:

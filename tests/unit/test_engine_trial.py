@@ -66,6 +66,11 @@ def test_an_engine_that_never_answered_is_lost() -> None:
         play(20, set(), at_once=4, machine=0)
 
 
+def test_a_machine_that_fails_with_nobody_left_but_suspects_is_to_blame_all_the_same() -> None:
+    with pytest.raises(EngineLost, match="ended on 3 recordings"):
+        play(6, set(range(1, 6)), at_once=1)
+
+
 def test_the_last_recording_of_all_can_be_guilty_with_nobody_left_to_vouch_for_the_machine() -> None:
     assert play(5, {4}, at_once=1) == ([4], 2)
     assert play(1, {0}, at_once=1) == ([0], 2)

@@ -51,7 +51,7 @@ class Aligners:
         try:
             aligned: list[Any] = whisperx.align(segments, *aligner, sound, self.device)["segments"]
         except Exception as error:  # text without word times is worth more than no text
-            if is_gpu_lost(error):
+            if is_gpu_lost(error) or is_out_of_memory(error):
                 raise
             give_up(error)
             return None

@@ -51,12 +51,13 @@ class BatchedEngine:
         """Answers, each when its recording's last chunk has landed."""
         from hpc.engines.whisperx.stream import Stream
 
-        lanes = self._lanes()
+        lanes, well = self._lanes(), False
         try:
             yield from Stream(self.means, lanes, at_work).answers(audios)
-        finally:
+            well = True
+        finally:  # after an error nobody waits: what a lost GPU is asked may never return
             for lane in set(lanes):
-                lane.close()
+                lane.close(wait=well)
 
     def _lanes(self) -> tuple[Lane, Lane, Lane]:
         """For alignment, the model, and the voice detector. On a CPU one set of threads does all of it."""

@@ -14,7 +14,7 @@ from faster_whisper.transcribe import get_ctranslate2_storage
 from whisperx.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram
 
 from hpc.engines.whisperx.loading import Loaded
-from hpc.engines.whisperx.offline import is_out_of_memory
+from hpc.engines.whisperx.offline import free_memory, is_out_of_memory
 from hpc.engines.whisperx.speech import Sound
 from hpc.errors import MachineUnfit
 from hpc.model import compression_ratio
@@ -167,6 +167,7 @@ class Generation:
                     raise MachineUnfit(
                         f"Memory does not suffice for one chunk of the model {self._options.model!r}."
                     ) from error
+                free_memory()
                 self.counts.add(halvings=1)
                 self.batch_size = min(self.batch_size, (len(batch) + 1) // 2)
         return done

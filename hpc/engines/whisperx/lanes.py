@@ -36,19 +36,19 @@ class Lane:
         for thread in self._threads:
             thread.start()
 
-    def do(self, what: str, rank: int, work: Callable[[], T], then: Callable[[T | Exception], None]) -> None:
+    def do(self, what: str, rank: int, work: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
         """Work, by rank; `then` is told its result, or what it raised."""
 
         def run() -> None:
             try:
-                result: T | Exception = work()
-            except Exception as error:  # noqa: BLE001 - whoever asked decides what it means
+                result: T | BaseException = work()
+            except BaseException as error:  # noqa: BLE001 - whoever asked decides what it means
                 result = error
             then(result)
 
         self._queue.put((rank, next(self._numbers), what, run))
 
-    def close(self) -> None:
+    def close(self, *, wait: bool) -> None:
         """End the threads once they have done what they have begun; what they have not is dropped."""
         while True:
             try:
@@ -57,7 +57,7 @@ class Lane:
                 break
         for _ in self._threads:
             self._queue.put((STOP, next(self._numbers), "", lambda: None))
-        for thread in self._threads:
+        for thread in self._threads if wait else ():
             thread.join()
 
     def _work(self) -> None:

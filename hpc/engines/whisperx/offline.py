@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -22,6 +24,11 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+
+
+# In the words of torch and of CTranslate2.
+_HUNGRY = re.compile("out of memory|ALLOC_FAILED|can't allocate memory", re.IGNORECASE)
+_OF_THE_GPU = re.compile("cuda|cublas|cudnn|cusolver|cufft", re.IGNORECASE)
 
 
 def prepare(options: EngineOptions, threads: int) -> None:
@@ -55,9 +62,18 @@ def silence() -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """The machine's memory or the GPU's; CTranslate2 and torch say the latter with a RuntimeError."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_HUNGRY.search(str(error))))
+
+
+def free_memory() -> None:
+    """Give the GPU back what torch keeps for later; CTranslate2 may need it now."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_gpu_lost(error: BaseException) -> bool:
     """After any other error of CUDA's, everything that the process asks of the GPU fails."""
-    return isinstance(error, RuntimeError) and "CUDA" in str(error) and not is_out_of_memory(error)
+    return isinstance(error, RuntimeError) and bool(_OF_THE_GPU.search(str(error))) and not is_out_of_memory(error)

@@ -56,6 +56,8 @@ class PerFileEngine:
         except Exception as error:
             if is_gpu_lost(error):
                 raise  # only a new process gets it back; this recording is then tried alone
+            if is_out_of_memory(error) and not isinstance(error, MemoryError):
+                raise MachineUnfit("The GPU has no memory left for one recording. Lower engine.batch_size.") from error
             return answers.failed(error)
 
     def _transcript(self, sound: NDArray[np.float32], duration: float) -> Transcript:

@@ -17,7 +17,7 @@ from whisperx.audio import SAMPLE_RATE
 from hpc.engines.whisperx import sentences, trellis
 from hpc.engines.whisperx.aligning import Aligners, give_up, is_good
 from hpc.engines.whisperx.emissions import Bound, emission, emissions
-from hpc.engines.whisperx.offline import is_gpu_lost
+from hpc.engines.whisperx.offline import is_gpu_lost, is_out_of_memory
 
 BATCH_SECONDS = 240.0  # eight whole chunks: a few GB of a GPU for the usual aligners, and enough work for it
 
@@ -47,8 +47,8 @@ class _Item:
         try:
             return step(self)
         except Exception as error:
-            if is_gpu_lost(error):
-                raise
+            if is_gpu_lost(error) or is_out_of_memory(error):
+                raise  # the machine's trouble, not the recording's
             self.failed = True
             give_up(error)
             return None
@@ -88,7 +88,7 @@ class Placer:
             try:
                 heard = emissions(model, kind, waves, device, bound=self._bound)
             except Exception as error:
-                if is_gpu_lost(error):
+                if is_gpu_lost(error) or is_out_of_memory(error):
                     raise
             else:
                 for (item, at), told in zip(places, heard, strict=True):

@@ -14,7 +14,10 @@ from whisperx.audio import SAMPLE_RATE
 from whisperx.vads import Pyannote
 
 from hpc.engine_options import EngineOptions
+from hpc.engines.whisperx.offline import free_memory, is_out_of_memory
+from hpc.errors import MachineUnfit
 
+WINDOW, STEP = 80_000, 8_000  # samples: 5 s, every 0.5 s
 Sound = NDArray[np.float32]  # shape (samples,), 16 kHz mono, -1 … 1
 
 
@@ -35,8 +38,8 @@ class SpeechFinder:
         self._sliding = _Sliding(vad_model.vad_pipeline._segmentation, windows) if _is_pyannote(vad_model) else None
 
     def windows(self, samples: int) -> int:
-        """About how many windows a recording of this length is for the model."""
-        return max(1, 2 * samples // int(SAMPLE_RATE))
+        """How many windows a recording of this length is for pyannote's model."""
+        return 1 + max(0, -(-(samples - WINDOW) // STEP))
 
     def find(self, sounds: Sequence[Sound]) -> list[list[Span]]:
         """The chunks of each."""
@@ -98,8 +101,19 @@ class _Sliding:
 
     def _infer(self, windows: Sequence[Any]) -> NDArray[np.float32]:
         """The model's answers, shape (windows, frames, classes)."""
-        batches = [windows[at : at + self._batch] for at in range(0, len(windows), self._batch)]
-        return np.concatenate([self._inference.infer(torch.stack(batch)) for batch in batches])
+        said: list[NDArray[np.float32]] = []
+        while (done := sum(map(len, said))) < len(windows):
+            batch = windows[done : done + self._batch]
+            try:
+                said.append(self._inference.infer(torch.stack(batch)))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise MachineUnfit("Memory does not suffice for one window of the voice detector.") from error
+                free_memory()
+                self._batch = min(self._batch, (len(batch) + 1) // 2)
+        return np.concatenate(said)
 
 
 def _is_pyannote(vad_model: Any) -> bool:

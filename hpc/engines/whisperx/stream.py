@@ -195,8 +195,8 @@ class Stream:
             with self._at_work(audios):
                 return each(work, items)
 
-        def tell(results: Sequence[Any] | Exception) -> None:
-            told = partial(_raise, results) if isinstance(results, Exception) else partial(then, items, results)
+        def tell(results: Sequence[Any] | BaseException) -> None:
+            told = partial(_raise, results) if isinstance(results, BaseException) else partial(then, items, results)
             self._events.put(told)
 
         self._lanes[rank].do(what, rank, run, tell)

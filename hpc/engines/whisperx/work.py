@@ -11,9 +11,10 @@ import numpy as np
 from db.errors import DayscribeError
 from hpc.engines.whisperx import answers
 from hpc.engines.whisperx.generation import Language, Said
-from hpc.engines.whisperx.offline import is_gpu_lost
+from hpc.engines.whisperx.offline import free_memory, is_gpu_lost, is_out_of_memory
 from hpc.engines.whisperx.placing import Heard
 from hpc.engines.whisperx.speech import Sound, Span
+from hpc.errors import MachineUnfit
 from hpc.model import SAMPLE_RATE, Audio, Chunk, Failure, Transcript, compression_ratio
 
 BEGINNING = 30 * SAMPLE_RATE  # samples by which WhisperX tells the language
@@ -136,8 +137,13 @@ def as_float(pcm: np.typing.NDArray[np.int16]) -> Sound:
     return pcm.astype(np.float32) / np.float32(32768)
 
 
-def each(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> Sequence[R | Failure]:
-    """work(items); if that fails, of halves, until the item that is to blame is alone. The others never notice."""
+def each(
+    work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], *, again: bool = False
+) -> Sequence[R | Failure]:
+    """work(items); if that fails, of halves, until the item that is to blame is alone. The others never notice.
+
+    A GPU that has no memory left for one item, even once more, is no item's fault: MachineUnfit.
+    """
     try:
         return work(items)
     except DayscribeError:
@@ -145,7 +151,14 @@ def each(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> Sequ
     except Exception as error:
         if is_gpu_lost(error):
             raise  # only a new process gets it back
-        if len(items) == 1:
+        hungry = is_out_of_memory(error)
+        if len(items) == 1 and (not hungry or isinstance(error, MemoryError)):
             return [answers.failed(error)]
+        if len(items) == 1 and again:
+            raise MachineUnfit("The GPU has no memory left for one recording. Lower engine.batch_size.") from error
+    if hungry:
+        free_memory()
+    if len(items) == 1:
+        return each(work, items, again=True)
     half = len(items) // 2
     return [*each(work, items[:half]), *each(work, items[half:])]
