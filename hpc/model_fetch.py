@@ -331,6 +331,8 @@ def _alone_in(folder: Path) -> Iterator[Path]:
             raise InFlight(f"Another fetch is at work in {folder}; run the same command when it has ended.") from None
         except OSError:
             pass  # a file system without locks: then nobody is told
+        if not partial.exists() or os.fstat(descriptor).st_ino != partial.stat().st_ino:
+            raise InFlight(f"Another fetch in {folder} has just ended; run the same command again.")
         try:
             yield partial
         finally:

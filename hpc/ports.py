@@ -89,8 +89,8 @@ AtWork = Callable[[Sequence[Audio]], AbstractContextManager[None]]
 class Engine(Protocol):
     """Speech recognition over a stream of recordings of many shards; lives in a child process.
 
-    It takes audio when it has room and answers each recording once, when it is done, in any order. None in the stream
-    says that nothing more is there for now: what waits for company goes on without. Around work that might end the
+    It answers each recording once, when it is done, in any order. None in the stream says that nothing more comes for
+    now: what waits for company goes on without, as it does after a while in any case. Around work that might end the
     process it enters `at_work` with the recordings at stake. A recording that fails is a Failure and costs its
     neighbours nothing; whatever one recording sets (language, prompt) never reaches another.
     """

@@ -25,7 +25,6 @@ from hpc.model import Audio
 from hpc.ports import Engine
 from hpc.stages import engine_wire
 
-LULL_SECONDS = 0.5  # after so long without audio, what waits for company goes on without it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -83,20 +82,15 @@ class _Talk:
         return self._tickets.pop(id(audio)) if done else self._tickets[id(audio)]
 
     def audios(self) -> Iterator[Audio | None]:
-        """What the parent sends; None once whenever it has sent nothing for a while, or says that there is no more."""
+        """What the parent sends; None when it says that there is no more for now."""
         came: queue.SimpleQueue[tuple[int, Audio] | Exception | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(came,), daemon=True).start()
-        quiet = True
         while True:
-            try:
-                item = came.get(timeout=None if quiet else LULL_SECONDS)
-            except queue.Empty:
-                item = None
+            item = came.get()
             if isinstance(item, EOFError):
                 return
             if isinstance(item, Exception):
                 raise item
-            quiet = item is None
             if item is None:
                 yield None
             else:

@@ -25,8 +25,9 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (
             (
                 WORK,
-                "        if len(items) == 1:\n            return [answers.failed(error)]\n",
-                "        return [answers.failed(error) for _ in items]\n",
+                "        if len(items) == 1 and (not hungry or isinstance(error, MemoryError)):\n"
+                "            return [answers.failed(error)]\n",
+                "        if not hungry:\n            return [answers.failed(error) for _ in items]\n",
             ),
         ),
         (f"{STREAM}::test_a_poison_chunk_is_found_by_halving_and_only_its_recording_fails",),
@@ -47,15 +48,21 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{STREAM}::test_what_is_at_work_is_told_before_it_is_done_and_taken_back_after",),
     ),
     "only full batches go to the model": (
-        ((WAY, "elif len(self._pool) >= size or (self._pool and waits):", "elif len(self._pool) >= size:"),),
+        (
+            (
+                WAY,
+                "elif len(self._pool) >= size or (self._pool and self._no_more_chunks):",
+                "elif len(self._pool) >= size:",
+            ),
+        ),
         (f"{STREAM}::test_a_quiet_tail_never_waits_for_company",),
     ),
     "chunks go to the model as they come": (
         (
             (
                 WAY,
-                "            waits = self._lull and not self._finding and not self._saying\n",
-                "            waits = True\n",
+                "        return self._no_more_speech and not coming\n",
+                "        return True\n",
             ),
         ),
         (f"{STREAM}::test_a_batch_waits_for_company_while_more_is_on_its_way",),

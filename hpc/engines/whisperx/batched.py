@@ -38,6 +38,7 @@ class BatchedEngine:
             placer=Placer(aligners, batched=device != "cpu") if aligners else None,
             language=self.loaded.language,
             detect_on_speech=options.detect_on == "speech",
+            finders=threads if device == "cpu" else 1,
             generations=options.generations or (threads if device == "cpu" else GPU_GENERATIONS),
             windows=WINDOWS[device],
             aligned_at_once=ALIGNED_AT_ONCE[device],

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 LOOPS = 2.4  # a compression ratio above it is a text that repeats itself: Whisper's own threshold
 UNSURE = -1.0  # below this average log-probability Whisper, too, believes that there was no speech
+CPU_BATCH_BYTES = 6 << 30  # of weights times chunks: 2 chunks of large-v3, 12 of small, 40 of tiny
 _NO_REPEAT = 3  # words of a repetition that a second decoding must not make
 
 
@@ -70,7 +72,7 @@ class Generation:
         self._options, self._model, self._asr = loaded.options, loaded.pipeline.model, loaded.pipeline.options
         self._mels = self._model.feat_kwargs.get("feature_size") or 80
         self.counts = Counts()
-        self.batch_size = loaded.options.batch_size  # falls when memory runs out, and stays there
+        self.batch_size = _batch_size(loaded)  # falls when memory runs out, and stays there
         self.prompt = cache(self._prompt)
 
     def languages(self, sounds: Sequence[Sound]) -> list[Language]:
@@ -184,6 +186,14 @@ class Generation:
             tokenizer, before, without_timestamps=asr.without_timestamps, prefix=asr.prefix, hotwords=asr.hotwords
         )
         return prompt
+
+
+def _batch_size(loaded: Loaded) -> int:
+    """On a CPU large models take few chunks at a time: each thread has a batch, and a batch of many would take hours."""
+    if loaded.device != "cpu":
+        return loaded.options.batch_size
+    size = (Path(loaded.options.model_path) / "model.bin").stat().st_size
+    return max(1, min(loaded.options.batch_size, CPU_BATCH_BYTES // size))
 
 
 def _storage(features: Sequence[Any]) -> Any:

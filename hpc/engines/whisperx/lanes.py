@@ -12,6 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 STOP = 1_000_000  # comes after all work
+THREAD = "dayscribe-lane"
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class Lane:
     def __init__(self, threads: int, clock: Clock) -> None:
         self._queue: queue.PriorityQueue[tuple[int, int, str, Callable[[], None]]] = queue.PriorityQueue()
         self._numbers, self._clock = count(), clock
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._work, name=THREAD, daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 

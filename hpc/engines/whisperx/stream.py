@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from hpc.engines.whisperx.work import Piece, Work, each
 from hpc.model import Audio, Failure, Transcript
 from hpc.ports import AtWork
 
+Then = Callable[[Sequence[Any], Sequence[Any]], None]
+QUIET_SECONDS = 0.5  # with nothing under way and nothing happening, what waits for company goes on without it
 PLACING, SAYING, FINDING = range(3)  # what is nearest to an answer comes first
 
 
@@ -31,6 +34,7 @@ class Means:
     placer: Placer | None  # None: words get no times
     language: str | None  # of every recording; None: it is found out
     detect_on_speech: bool  # in the first chunk rather than at the start
+    finders: int  # batches in the voice detector
     generations: int  # batches in the model
     windows: int  # of the voice detector in one batch, about
     aligned_at_once: int  # recordings
@@ -47,7 +51,9 @@ class Stream:
         self._open = 0  # recordings that came and are not answered
         self._finding = 0  # batches of recordings in which speech is looked for
         self._saying = 0  # batches in the model
+        self._detecting = 0  # of these, those whose language is found out
         self._placing = 0  # groups of recordings being aligned
+        self._new: deque[Work] = deque()  # speech is to be looked for
         self._unheard: list[Work] = []  # their language is to be found out
         self._pool: Pool[Piece] = Pool()
         self._said: list[Work] = []  # to be aligned
@@ -56,43 +62,38 @@ class Stream:
     def answers(self, audios: Iterator[Audio | None]) -> Iterator[tuple[Audio, Transcript | Failure]]:
         threading.Thread(target=self._read, args=(audios,), daemon=True).start()
         while not self._ended or self._open:
-            self._events.get()()
+            self._next_event()()
             self._set_to_work()
             done, self._done = self._done, []
             yield from done
 
+    def _next_event(self) -> Callable[[], None]:
+        """What happens next; when nothing is under way, waiting for company comes to an end."""
+        idle = not (self._finding or self._saying or self._placing) and (self._unheard or self._pool)
+        try:
+            return self._events.get(timeout=QUIET_SECONDS if idle else None)
+        except queue.Empty:
+            return self._quiet
+
     # In the reader's thread:
 
     def _read(self, audios: Iterator[Audio | None]) -> None:
-        """Gather recordings until they fill a batch of the voice detector."""
-        finder, most = self._means.finder, self._means.windows
-        group, windows = list[Audio](), 0
         try:
             for audio in audios:
-                if audio is not None:
-                    group.append(audio)
-                    windows += finder.windows(len(audio.pcm))
-                if group and (audio is None or windows >= most):
-                    self._events.put(partial(self._came, group))
-                    group, windows = [], 0
-                if audio is None:
-                    self._events.put(self._quiet)
-            if group:
-                self._events.put(partial(self._came, group))
+                self._events.put(self._quiet if audio is None else partial(self._came, audio))
             self._events.put(self._end)
         except BaseException as error:  # noqa: BLE001 - it is raised again in the stream's own thread
             self._events.put(partial(_raise, error))
 
     # What happens:
 
-    def _came(self, group: Sequence[Audio]) -> None:
+    def _came(self, audio: Audio) -> None:
         self._lull = False
-        self._open += len(group)
-        works = [Work(audio) for audio in group if len(audio.pcm)]
-        self._done_with([(audio, answers.NO_SAMPLES) for audio in group if not len(audio.pcm)])
-        if works:
-            self._finding += 1
-            self._do(FINDING, "speech", works, partial(_find, self._means), self._found)
+        self._open += 1
+        if len(audio.pcm):
+            self._new.append(Work(audio))
+        else:
+            self._done_with([(audio, answers.NO_SAMPLES)])
 
     def _quiet(self) -> None:
         self._lull = True
@@ -119,6 +120,7 @@ class Stream:
 
     def _heard(self, works: Sequence[Work], results: Sequence[Any]) -> None:
         self._saying -= 1
+        self._detecting -= 1
         for work, language in zip(works, results, strict=True):
             if isinstance(language, Failure):
                 work.failure = language
@@ -161,24 +163,52 @@ class Stream:
     # What is to be done:
 
     def _set_to_work(self) -> None:
-        """Full batches at once; what does not fill one only when nothing else is under way that could fill it."""
-        means, size = self._means, self._means.generation.batch_size
-        most = means.aligned_at_once
+        self._place()
+        self._find()
+        while self._saying < self._means.generations:
+            size = self._means.generation.batch_size
+            if len(self._unheard) >= size or (self._unheard and self._no_more_speech):
+                works, self._unheard = self._unheard[:size], self._unheard[size:]
+                self._detecting += 1
+                self._say("language", works, _detect, self._heard)
+            elif len(self._pool) >= size or (self._pool and self._no_more_chunks):
+                self._say("text", self._pool.take(size), _say, self._landed)
+            else:
+                return
+
+    @property
+    def _no_more_speech(self) -> bool:
+        """No recording is on its way to those whose language is to be found out."""
+        return self._lull and not self._new and not self._finding
+
+    @property
+    def _no_more_chunks(self) -> bool:
+        """Nothing is on its way to the chunks that wait, so that they need not wait for it."""
+        coming = self._unheard or self._detecting or (self._means.detect_on_speech and self._saying)
+        return self._no_more_speech and not coming
+
+    def _place(self) -> None:
+        most = self._means.aligned_at_once
         while self._said and (self._placing == 0 or most == 1):
             group, self._said = self._said[:most], self._said[most:]
             self._placing += 1
-            self._do(PLACING, "alignment", group, partial(_place, means), self._placed)
-        while self._saying < means.generations:
-            waits = self._lull and not self._finding and not self._saying
-            if len(self._unheard) >= size or (self._unheard and waits):
-                works, self._unheard = self._unheard[:size], self._unheard[size:]
-                self._saying += 1
-                self._do(SAYING, "language", works, partial(_detect, means), self._heard)
-            elif len(self._pool) >= size or (self._pool and waits):
-                self._saying += 1
-                self._do(SAYING, "text", self._pool.take(size), partial(_say, means), self._landed)
-            else:
-                return
+            self._do(PLACING, "alignment", group, partial(_place, self._means), self._placed)
+
+    def _find(self) -> None:
+        """The voice detector waits for nobody: what has come while it was busy shares its next batch."""
+        while self._new and self._finding < self._means.finders:
+            group, windows = list[Work](), 0
+            while self._new and windows < self._means.windows:
+                group.append(self._new.popleft())
+                windows += self._means.finder.windows(len(group[-1].audio.pcm))
+            self._finding += 1
+            self._do(FINDING, "speech", group, partial(_find, self._means), self._found)
+
+    def _say(
+        self, what: str, items: Sequence[Any], work: Callable[[Means, Sequence[Any]], Sequence[Any]], then: Then
+    ) -> None:
+        self._saying += 1
+        self._do(SAYING, what, items, partial(work, self._means), then)
 
     def _do(
         self,
@@ -186,7 +216,7 @@ class Stream:
         what: str,
         items: Sequence[Any],
         work: Callable[[Sequence[Any]], Sequence[Any]],
-        then: Callable[[Sequence[Any], Sequence[Any]], None],
+        then: Then,
     ) -> None:
         """work(items) in its lane, then(items, results) here. An item that fails has a Failure for a result."""
         audios = list({id(item.audio): item.audio for item in items}.values())

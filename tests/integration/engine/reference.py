@@ -1,7 +1,8 @@
 """Unmodified WhisperX, file by file as its documentation says, in a process of its own: what our engine has to say.
 
 usage: reference.py CLIPS.npz CASES.json OUT.json
-A case is {"model", "compute_type", "chunk_size", "batch_size", "aligner"}; every other detected language is aligned.
+A case is {"model", "compute_type", "chunk_size", "batch_size", "aligner"}, and "asr_options", "language", "task" and
+the number of "clips" where they are not WhisperX's own; every other detected language is aligned.
 """
 
 from __future__ import annotations
@@ -35,14 +36,22 @@ class Counted:
 
 def run(case: dict[str, Any], clips: list[Any]) -> dict[str, Any]:
     """Languages, segments and words of every clip."""
-    pipeline = whisperx.load_model(case["model"], "cpu", compute_type=case["compute_type"], threads=1)
+    pipeline = whisperx.load_model(
+        case["model"], "cpu", compute_type=case["compute_type"], threads=1, asr_options=case.get("asr_options"),
+        language=case.get("language"), task=case.get("task", "transcribe"),
+    )  # fmt: skip
     counted = pipeline.model.model = Counted(pipeline.model.model)
-    sounds = [clip.astype(np.float32) / 32768 for clip in clips]
+    sounds = [clip.astype(np.float32) / 32768 for clip in clips[: case.get("clips")]]
     said = []
     for sound in sounds:
         counted.asked = dict.fromkeys(counted.asked, 0)
-        one = pipeline.transcribe(sound, batch_size=case["batch_size"], chunk_size=case["chunk_size"])
+        one = pipeline.transcribe(
+            sound, batch_size=case["batch_size"], chunk_size=case["chunk_size"], language=case.get("language"),
+            task=case.get("task", "transcribe"),
+        )  # fmt: skip
         said.append(one | {"asked": counted.asked})
+    if case.get("task") == "translate":
+        return {"said": said, "aligned": []}
     aligned = sorted({one["language"] for one in said if one["segments"]})[::2]
     for language in aligned:
         aligner, description = whisperx.load_align_model(language, "cpu", model_name=case["aligner"])

@@ -26,6 +26,9 @@ from hpc.model import Audio, Failure, Transcript
 from hpc.models import resolve
 
 MODELS = ("demo", "random")
+VARIANTS = ("prompted", "translating")
+FEW = 16  # clips for these
+PROMPTS = {"initial_prompt": "Radio, channel two.", "hotwords": "Zürich over", "beam_size": 3}
 CLOSE = 1e-4  # of a log-probability: sums of floats differ in their last digits with the size of a batch
 
 
@@ -41,10 +44,12 @@ def unmodified(
 ) -> dict[str, Any]:
     """What WhisperX itself says, by model."""
     folder, aligner = tmp_path_factory.mktemp("reference"), demo.aligner_paths[0][1]
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "demo": {"model": demo.model_path, "compute_type": "int8", "chunk_size": 8},
         "random": {"model": str(random_model), "compute_type": "float32", "chunk_size": 30},
     }
+    cases["prompted"] = cases["random"] | {"asr_options": PROMPTS, "language": "de", "clips": FEW}
+    cases["translating"] = cases["random"] | {"task": "translate", "clips": FEW}
     (folder / "cases.json").write_text(
         json.dumps({name: case | {"batch_size": 16, "aligner": aligner} for name, case in cases.items()})
     )
@@ -63,16 +68,14 @@ def options(demo: EngineOptions, random_model: Path, unmodified: dict[str, Any])
     """By model; the random one hears many languages, and only every other has an aligner."""
     aligner = demo.aligner_paths[0][1]
     paths = tuple((language, aligner) for language in unmodified["random"]["aligned"])
+    known = {"model": "random", "model_path": str(random_model), "compute_type": "float32", "chunk_size": 30}
+    chosen = replace(demo, **known, aligner_paths=paths)  # type: ignore[arg-type]
+    german = replace(chosen, language="de", aligner_paths=(("de", aligner),))
     return {
         "demo": demo,
-        "random": replace(
-            demo,
-            model="random",
-            model_path=str(random_model),
-            compute_type="float32",
-            chunk_size=30,
-            aligner_paths=paths,
-        ),
+        "random": chosen,
+        "prompted": replace(german, **PROMPTS),  # type: ignore[arg-type]
+        "translating": replace(chosen, task="translate"),
     }
 
 
@@ -145,8 +148,24 @@ def assert_same(some: Sequence[Transcript | Failure], others: Sequence[Transcrip
 
 
 def test_every_word_time_and_language_is_unmodified_whisperxs(case: Case) -> None:
+    assert compare(case.said, case.ours, case.clips, aligns=True) > 300
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_prompts_a_set_language_another_beam_and_translation_too(
+    variant: str, options: dict[str, EngineOptions], unmodified: dict[str, Any], speech_clips: list[Audio]
+) -> None:
+    clips, aligns = speech_clips[:FEW], variant != "translating"
+    ours = transcripts(hear(BatchedEngine(replace(options[variant], batch_size=8)), clips))
+    assert (compare(unmodified[variant]["said"], ours, clips, aligns=aligns) > 50) == aligns
+    plain = [one["segments"] for one in unmodified["random"]["said"][:FEW]]
+    assert [one["segments"] for one in unmodified[variant]["said"]] != plain, "it makes no difference"
+
+
+def compare(whisperxs: list[Any], ours: list[Transcript], clips: list[Audio], *, aligns: bool) -> int:
+    """How many words were compared."""
     words = 0
-    for said, answer, clip in zip(case.said, case.ours, case.clips, strict=True):
+    for said, answer, clip in zip(whisperxs, ours, clips, strict=True):
         end = clip.duration
         spoken = [one for one in said["segments"] if one["text"].strip()]
         assert [(c.start, c.end) for c in answer.chunks] == [
@@ -156,7 +175,7 @@ def test_every_word_time_and_language_is_unmodified_whisperxs(case: Case) -> Non
             [one["avg_logprob"] for one in said["segments"]], abs=CLOSE
         )
         assert answer.language == (said["language"] if spoken else None)
-        assert (UNALIGNED in answer.flags) == bool(spoken and "aligned" not in said)
+        assert (UNALIGNED in answer.flags) == bool(aligns and spoken and "aligned" not in said)
         assert (EMPTY_TEXT in answer.flags) == (len(spoken) < len(said["segments"]))
         expected = said.get("aligned", spoken)
         assert [(s.text, s.start, s.end) for s in answer.segments] == [
@@ -169,7 +188,7 @@ def test_every_word_time_and_language_is_unmodified_whisperxs(case: Case) -> Non
             assert [(w.text, w.start, w.end, w.score) for w in segment.words] == [
                 (w["word"], *(clamped(w.get(key), end) for key in ("start", "end")), w.get("score")) for w in timed
             ]
-    assert words > 300
+    return words
 
 
 def clamped(time: float | None, end: float) -> float | None:

@@ -17,6 +17,7 @@ from hpc.engines.whisperx import stream
 from hpc.engines.whisperx.answers import EMPTY_TEXT
 from hpc.engines.whisperx.batched import BatchedEngine
 from hpc.engines.whisperx.generation import Generation, Said
+from hpc.engines.whisperx.lanes import THREAD
 from hpc.engines.whisperx.speech import Span
 from hpc.errors import FailureClass, MachineUnfit
 from hpc.hearing import hear
@@ -41,7 +42,7 @@ def engine(options: EngineOptions) -> BatchedEngine:
 
 
 @pytest.fixture
-def tones(engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+def tones(engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[list[int]]]]:
     """A model that says which two tones it hears, and a voice detector that cuts between tones. Returned is the list of
     the batches it was given, as the numbers it heard."""
     batches: list[list[list[int]]] = []
@@ -59,7 +60,10 @@ def tones(engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[l
     monkeypatch.setattr(engine.generation, "_decode", decode)
     monkeypatch.setattr("hpc.engines.whisperx.generation._storage", np.stack)
     monkeypatch.setattr(engine.generation, "batch_size", engine.loaded.options.batch_size)
-    return batches
+    yield batches
+    for thread in threading.enumerate():  # after an error nobody waits for what is still at work
+        if thread.name == THREAD:
+            thread.join(timeout=60)
 
 
 def loudest(mel: Any) -> list[int]:
