@@ -40,6 +40,7 @@ COMMANDS = {
     "serve": "serve",
     "db": "db",
     "models": "models",
+    "bench": "bench",
     "doctor": "doctor",
     "canary": "canary",
     "config": "config",

@@ -189,7 +189,7 @@ class Generation:
 
 
 def _batch_size(loaded: Loaded) -> int:
-    """On a CPU large models take few chunks at a time: each thread has a batch, and a batch of many would take hours."""
+    """On a CPU large models take few chunks at a time: each thread has a batch, and one of many would take hours."""
     if loaded.device != "cpu":
         return loaded.options.batch_size
     size = (Path(loaded.options.model_path) / "model.bin").stat().st_size

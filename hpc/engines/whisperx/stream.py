@@ -168,6 +168,8 @@ class Stream:
         while self._saying < self._means.generations:
             size = self._means.generation.batch_size
             if len(self._unheard) >= size or (self._unheard and self._no_more_speech):
+                if len(self._unheard) < size:  # the last ones: text waits for all of them, so all workers share them
+                    size = -(-len(self._unheard) // (self._means.generations - self._saying))
                 works, self._unheard = self._unheard[:size], self._unheard[size:]
                 self._detecting += 1
                 self._say("language", works, _detect, self._heard)

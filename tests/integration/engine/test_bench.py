@@ -119,9 +119,7 @@ def test_a_planted_difference_is_found_named_and_ends_with_65(
     code, out, err = call("--clips", str(six), "--must-match")
 
     assert code == 65
-    assert "Not identical: 4 of 6 recordings are the same; text in 1, word times in 2 differ" in err or (
-        "Not identical: 4 of 6 recordings are the same" in err
-    )
+    assert "Not identical: 4 of 6 recordings are the same; text in 1, word times in 1 differ" in err
     assert "<b>lies</b>" in out
     assert "clip0.mp3" in out
 
@@ -277,6 +275,7 @@ def _told() -> dict[str, Any]:
     """What a contest comes to, with made-up figures."""
     one = {
         "wall_seconds": 2.0, "wall_seconds_of_each_round": [2.0], "rtfx": 20.0, "cpu_seconds": 4.0,
+        "others_cpu_seconds": 0.5, "stolen_cpu_seconds": 0.0,
         "windows_per_second": 3.0, "batch_size": 32, "mean_fill": 30.0, "fill_share": 0.94,
         "counts": {"generate_calls": 2, "steps": 40}, "stage_cpu_seconds": {"speech": 1.0, "text": 2.0},
         "gpu_busy": None, "peak_megabytes": 900.0, "load_seconds": 3.0, "warm_up_seconds": 1.0, "failed": 0,

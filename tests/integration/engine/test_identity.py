@@ -48,7 +48,7 @@ def unmodified(
         "demo": {"model": demo.model_path, "compute_type": "int8", "chunk_size": 8},
         "random": {"model": str(random_model), "compute_type": "float32", "chunk_size": 30},
     }
-    cases["prompted"] = cases["random"] | {"asr_options": PROMPTS, "language": "de", "clips": FEW}
+    cases["prompted"] = cases["random"] | {"asr_options": PROMPTS, "language": "hu", "clips": FEW}
     cases["translating"] = cases["random"] | {"task": "translate", "clips": FEW}
     (folder / "cases.json").write_text(
         json.dumps({name: case | {"batch_size": 16, "aligner": aligner} for name, case in cases.items()})
@@ -70,11 +70,11 @@ def options(demo: EngineOptions, random_model: Path, unmodified: dict[str, Any])
     paths = tuple((language, aligner) for language in unmodified["random"]["aligned"])
     known = {"model": "random", "model_path": str(random_model), "compute_type": "float32", "chunk_size": 30}
     chosen = replace(demo, **known, aligner_paths=paths)  # type: ignore[arg-type]
-    german = replace(chosen, language="de", aligner_paths=(("de", aligner),))
+    hungarian = replace(chosen, language="hu", aligner_paths=(("hu", aligner),))
     return {
         "demo": demo,
         "random": chosen,
-        "prompted": replace(german, **PROMPTS),  # type: ignore[arg-type]
+        "prompted": replace(hungarian, **PROMPTS),  # type: ignore[arg-type]
         "translating": replace(chosen, task="translate"),
     }
 
@@ -249,4 +249,4 @@ def test_batches_of_short_clips_are_full_and_calls_and_steps_are_ten_times_fewer
     if engine.loaded.language is None:
         spoken = times * sum(bool(one["segments"]) for one in asked)
         assert counts.detected == spoken  # WhisperX asks for silent files, too
-        assert counts.detect_calls <= spoken / size + 1
+        assert counts.detect_calls <= spoken / size + 2
