@@ -55,7 +55,7 @@ def engine(
     app: App, /, *, against: str, paths: tuple[Path, ...], synthetic: int | None, rounds: int, out: Path | None,
     must_match: bool,
 ) -> None:  # fmt: skip
-    """Hold the engine against another, on the same clips in one go.
+    """Hold the engine against another, on the same clips.
 
     Model and options are the settings' (--set engine.model=…), the same for both. Clips are decoded once, in nobody's
     time; then each hears them in a process of its own, after a clip to warm up. WhisperX runs unmodified, file after
