@@ -10,20 +10,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from hpc.engine_options import EngineOptions
-from hpc.engines.whisperx import stream
 from hpc.engines.whisperx.answers import EMPTY_TEXT, UNALIGNED
 from hpc.engines.whisperx.batched import BatchedEngine
-from hpc.engines.whisperx.speech import Span
-from hpc.engines.whisperx.work import Work
 from hpc.hearing import hear
 from hpc.model import Audio, Failure, Transcript
 from hpc.models import resolve
+
+if TYPE_CHECKING:
+    from hpc.engines.whisperx.speech import Span
+    from hpc.engines.whisperx.work import Work
 
 MODELS = ("demo", "random")
 VARIANTS = ("prompted", "translating")
@@ -92,6 +93,8 @@ class Case:
     def engine(self, monkeypatch: pytest.MonkeyPatch, **how: int) -> BatchedEngine:
         """Another engine, that is given the chunks: the voice detector takes most of the time, and is compared once."""
 
+        from hpc.engines.whisperx import stream
+
         def find(_: Any, works: Sequence[Work]) -> list[list[Span]]:
             return [self.found[work.audio.recording.sha256] for work in works]
 
@@ -110,6 +113,8 @@ def case(
     engine = BatchedEngine(options[name])
     found: dict[bytes, list[Span]] = {}
     with pytest.MonkeyPatch.context() as patch:
+        from hpc.engines.whisperx import stream
+
         find = stream._find
 
         def remember(means: Any, works: Sequence[Work]) -> Sequence[list[Span]]:

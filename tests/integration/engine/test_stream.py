@@ -6,23 +6,24 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hpc.engine_options import EngineOptions
-from hpc.engines.whisperx import stream
 from hpc.engines.whisperx.answers import EMPTY_TEXT
 from hpc.engines.whisperx.batched import BatchedEngine
-from hpc.engines.whisperx.generation import Generation, Said
 from hpc.engines.whisperx.lanes import THREAD
-from hpc.engines.whisperx.speech import Span
 from hpc.errors import FailureClass, MachineUnfit
 from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Transcript
 from hpc.models import resolve
+
+if TYPE_CHECKING:
+    from hpc.engines.whisperx.generation import Said
+    from hpc.engines.whisperx.speech import Span
 
 BANDS = 40  # in each half of the model's 80
 SECONDS = 2.0  # of one tone
@@ -45,6 +46,10 @@ def engine(options: EngineOptions) -> BatchedEngine:
 def tones(engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[list[int]]]]:
     """A model that says which two tones it hears, and a voice detector that cuts between tones. Returned is the list of
     the batches it was given, as the numbers it heard."""
+    from hpc.engines.whisperx import stream
+    from hpc.engines.whisperx.generation import Said
+    from hpc.engines.whisperx.speech import Span
+
     batches: list[list[list[int]]] = []
 
     def find(_: Any, works: Sequence[Any]) -> list[list[Span]]:
@@ -268,6 +273,8 @@ def test_what_is_at_work_is_told_before_it_is_done_and_taken_back_after(
 def test_a_trouble_of_the_voice_detector_costs_only_its_recording(
     engine: BatchedEngine, tones: list[list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from hpc.engines.whisperx import stream
+
     find = stream._find
 
     def harmed(means: Any, works: Sequence[Any]) -> Any:
@@ -283,6 +290,8 @@ def test_a_trouble_of_the_voice_detector_costs_only_its_recording(
 def test_speech_without_words_is_flagged(
     engine: BatchedEngine, tones: list[list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from hpc.engines.whisperx.generation import Said
+
     def mute(source: Any, languages: Any, **_: Any) -> list[Said]:
         return [Said("  ", -0.5, 0.2) for _ in source]
 
@@ -298,6 +307,8 @@ def test_speech_without_words_is_flagged(
 def test_chunks_that_are_no_speech_are_dropped_when_asked_and_repetitions_decoded_once_more(
     engine: BatchedEngine, tones: list[list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from hpc.engines.whisperx.generation import Said
+
     def decode(source: Any, languages: Any, *, no_repeat: int | None = None) -> list[Said]:
         repeats = [loudest(mel[:, 20 : int(80 * SECONDS)])[0] == 5 for mel in source]
         loop, nothing = Said("on and on " * (1 if no_repeat else 40), -0.2, 0.1), Said("hm", -1.5, 0.9)
@@ -323,6 +334,6 @@ def test_constant_sound_and_the_shortest_clips_have_an_answer(engine: BatchedEng
 
 
 def test_a_chunk_past_the_end_is_cut_and_one_longer_than_the_window_too(engine: BatchedEngine) -> None:
-    generation: Generation = engine.generation
+    generation = engine.generation
     assert generation._features(np.zeros(481_000, np.float32)).shape == (80, 3000)
     assert generation._features(np.zeros(0, np.float32)).shape == (80, 3000)
