@@ -135,7 +135,7 @@ def _endpoint() -> str | None:
 
 def _host() -> str:
     """The hub's name, never what a mirror's address may hold besides."""
-    return urlsplit(_endpoint() or "https://huggingface.co").hostname or "the hub"
+    return urlsplit(_endpoint() or "").hostname or "Hugging Face"
 
 
 def _file(said: Any) -> HubFile:
