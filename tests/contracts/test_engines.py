@@ -76,9 +76,9 @@ def _per_file(monkeypatch: pytest.MonkeyPatch) -> Subject:
 
 
 def _batched(monkeypatch: pytest.MonkeyPatch) -> Subject:
-    from hpc.engines.whisperx import stream
-
     engine = BatchedEngine(_options())
+    from hpc.engines.whisperx import stream  # only now: the engine silences what its libraries say when imported
+
     say = stream._say
 
     def fail_on_poison(means: Any, pieces: Sequence[Any]) -> Any:

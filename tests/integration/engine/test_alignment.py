@@ -244,7 +244,7 @@ class Failing(torch.nn.Module):
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_a_recording_on_which_the_model_fails_fails_alone_and_a_lost_gpu_is_raised(
+def test_a_recording_on_which_the_model_fails_fails_alone_and_a_gpus_trouble_is_raised(
     demo: EngineOptions, aligners: Aligners, spoken: list[Heard], batched: bool
 ) -> None:
     model, description = aligners.load("en")
@@ -252,11 +252,10 @@ def test_a_recording_on_which_the_model_fails_fails_alone_and_a_lost_gpu_is_rais
     items, good = spoken[:3], each(aligners, spoken[:3])
     sick = Given(demo.sentences_path, {"en": (Failing(model, samples, "bad kernel"), description)})
     assert plain(Placer(sick, batched=batched).place(items)) == [good[0], None, good[2]] == each(sick, items)
-    full = Given(demo.sentences_path, {"en": (Failing(model, samples, "CUDA out of memory"), description)})
-    assert plain(Placer(full, batched=batched).place(items)) == [good[0], None, good[2]] == each(full, items)
-    lost = Given(demo.sentences_path, {"en": (Failing(model, samples, "CUDA error: launch failure"), description)})
-    with pytest.raises(RuntimeError, match="launch failure"):
-        Placer(lost, batched=batched).place(items)
+    for message in ("CUDA error: launch failure", "CUDA out of memory"):  # the machine's trouble, never a recording's
+        lost = Given(demo.sentences_path, {"en": (Failing(model, samples, message), description)})
+        with pytest.raises(RuntimeError, match=message):
+            Placer(lost, batched=batched).place(items)
 
 
 def test_a_batch_that_fails_is_tried_one_by_one(

@@ -36,7 +36,7 @@ def thaw(site: Any) -> None:
 @pytest.fixture
 def at_work(site: Any) -> Iterator[dict[str, Any]]:
     """A job of one task, frozen after its first part was recorded."""
-    site.write(SLURM__FIRST_TASKS="1", WORKER__BATCH_RECORDINGS=str(CLIPS))
+    site.write(SLURM__FIRST_TASKS="1", WORKER__PART_RECORDINGS=str(CLIPS))
     site.variables |= FROZEN
     site.add(DAY, archives=SHARDS, clips=CLIPS)
     site.tick()
@@ -252,7 +252,7 @@ def test_a_preempted_job_begins_again_and_goes_on_where_it_was(
     one = {"CPU_NODES": "1", "GPU_NODES": "1", "GPUS_PER_NODE": "1", "NODE_CPUS": "1", "NODE_PREFIX": prefix}
     with (
         own_cluster(EXTRA_CONF=extra, **one) as small,
-        site_on(small, SLURM__FIRST_TASKS="1", WORKER__BATCH_RECORDINGS=str(CLIPS)) as site,
+        site_on(small, SLURM__FIRST_TASKS="1", WORKER__PART_RECORDINGS=str(CLIPS)) as site,
     ):
         site.variables |= FROZEN
         site.add(DAY, archives=SHARDS, clips=CLIPS)

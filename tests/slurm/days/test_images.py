@@ -239,7 +239,7 @@ def test_what_is_to_be_transcribed_and_the_image_itself_cannot_be_written(ordere
 @pytest.fixture
 def at_work(site: Any) -> Iterator[dict[str, Any]]:
     """A task that is frozen inside its image, after its first part was published."""
-    site.write(SLURM__FIRST_TASKS="1", WORKER__BATCH_RECORDINGS="2")
+    site.write(SLURM__FIRST_TASKS="1", WORKER__PART_RECORDINGS="2")
     site.variables |= {"DAYSCRIBE_FAULTS_ARMED": "yes", "DAYSCRIBE_JOB_FAULT": "publish.dirsynced:stop"}
     site.add(DAY, archives=4, clips=2)
     site.tick()
