@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.whisperx.answers import EMPTY_TEXT
 from hpc.engines.whisperx.batched import BatchedEngine
@@ -64,6 +65,7 @@ def tones(engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     monkeypatch.setattr(stream, "_find", find)
     monkeypatch.setattr(engine.generation, "_decode", decode)
     monkeypatch.setattr("hpc.engines.whisperx.generation._storage", np.stack)
+    monkeypatch.setattr(engine.generation, "_encoded_at_once", 0)
     monkeypatch.setattr(engine.generation, "batch_size", engine.loaded.options.batch_size)
     yield batches
     for thread in threading.enumerate():  # after an error nobody waits for what is still at work
@@ -223,6 +225,38 @@ def test_when_memory_is_short_batches_are_halved_which_is_remembered_and_work_go
     assert engine.generation.batch_size == 2
     too_large = [size for size in sizes if size > 3]
     assert 2 <= len(too_large) <= 2 * engine.means.generations  # once for each batch that was in the model, and halved
+
+
+class Watched:
+    """CTranslate2's model, and how many sounds each call of it had."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self.encoded, self.generated = model, list[int](), list[int]()
+
+    def encode(self, features: Any) -> Any:
+        self.encoded.append(features.shape[0])
+        return self._model.encode(features)
+
+    def generate(self, source: Any, *rest: Any, **named: Any) -> Any:
+        self.generated.append(source.shape[0])
+        return self._model.generate(source, *rest, **named)
+
+
+def test_on_a_cpu_the_encoder_has_few_sounds_at_once_and_the_decoder_the_whole_batch(
+    engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpc.engines.whisperx.generation import Language
+
+    said = Speaker().say("unit seven copy north street.", voice=TRAINED_VOICES[0]).pcm.astype(np.float32) / 32768
+    asked = [(said[: len(said) * (9 - at) // 9], Language("en")) for at in range(7)]
+    whole = Watched(engine.generation._model.model)
+    monkeypatch.setattr(engine.generation._model, "model", whole)
+    parts = engine.generation.say(asked)
+    assert (whole.encoded, whole.generated) == ([4, 3], [7])
+    assert [engine.generation.say([one])[0][0].text for one in asked] == [one.text for one, _ in parts]
+    monkeypatch.setattr(engine.generation, "_encoded_at_once", 0)  # as on a GPU
+    assert engine.generation.say(asked) == parts
+    assert whole.encoded == [4, 3]
 
 
 def test_memory_that_does_not_suffice_for_one_chunk_is_the_machines_fault(
