@@ -233,6 +233,9 @@ class Watched:
     def __init__(self, model: Any) -> None:
         self._model, self.encoded, self.generated = model, list[int](), list[int]()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
     def encode(self, features: Any) -> Any:
         self.encoded.append(features.shape[0])
         return self._model.encode(features)
