@@ -203,6 +203,13 @@ def close_if_done(connection: Connection, day_id: int, *, actor: str) -> bool:
     return move(connection, day_id, to, actor=actor, summary=counts)
 
 
+def count_again(connection: Connection, day_id: int) -> None:
+    """Write a finished day's summary anew, after a plan changed what readers see of it. The caller holds the day's row,
+    and the day stays in its state: plans never move one."""
+    if by_id(connection, day_id).summary is not None:
+        connection.execute(SQL["put_summary"], {"id": day_id, "summary": Jsonb(tally(connection, day_id))})
+
+
 @translated()
 def lock(connection: Connection, day_id: int) -> DayState:
     """Hold the day's row until the transaction ends; before anything of the day is counted to close it, or added."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import days, events
+from db import days, events, plans
 from db.connect import Connection, translated
 from db.errors import BadData
 from db.sql import load
@@ -48,6 +48,7 @@ class Job:
     asked_ago: float  # seconds
     missing_for: float | None  # seconds that successful looks have not found it
     age: float  # seconds since it was ordered
+    plan_id: int | None = None  # of an order to make recordings of its day again
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Waiting:
     fruitless: int  # orders in a row that ended with nothing recorded
     last_ago: float | None  # seconds since the last of them
     reason: str | None
+    plan_id: int | None = None  # the work is a plan's
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ def intend(
     code: str,
     mode: str = "ledger",
     day_id: int | None = None,
+    plan_id: int | None = None,
 ) -> int | None:
     """Write an order; its id. None when there is a live one already, or when nothing is left of the day to do.
 
@@ -112,12 +115,14 @@ def intend(
         "code": code,
         "mode": mode,
         "day_id": day_id,
+        "plan_id": plan_id,
     }
     with connection.transaction():
         if day_id is not None:
             state = days.lock(connection, day_id)
-            left = connection.execute(SQL["claimable"], {"day_id": day_id}).fetchone()
-            if state not in OPEN or left is None or not left["shards"]:
+            query = SQL["claimable"] if plan_id is None else plans.SQL["claimable"]
+            left = connection.execute(query, {"day_id": day_id, "plan_id": plan_id}).fetchone()
+            if left is None or not left["shards"] or (plan_id is None and state not in OPEN):
                 return None
         row = connection.execute(SQL["intend"], values).fetchone()
         if row is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
@@ -67,14 +67,14 @@ def record(
     Results are welcome from any epoch; sealing and settling only from the present one.
     """
     faults.point("record.before")
-    run_id = _run(connection, part)
+    run_id = put_run(connection, part)
     with connection.transaction():
         if seal:
             days.lock_of_shard(connection, part.shard_id)  # the day first, then the shard: one order for everyone
         shard = connection.execute(SQL["lock_shard"], {"id": part.shard_id}).fetchone()
         if shard is None:
             raise BadData(f"part {part.name} is of shard {part.shard_id}, which this ledger does not have")
-        part_id = _put(connection, part, run_id, len(results))
+        part_id = put_part(connection, SQL["put_part"], part, run_id, len(results))
         if part_id is None:
             return Recorded(new=False, settled=False, stale=False)
         # A sealed shard is complete, what still comes of it is a second copy; and what was read of a damaged archive
@@ -90,7 +90,7 @@ def record(
     return Recorded(new=True, settled=settled, stale=not ours)
 
 
-def _run(connection: Connection, part: Part) -> int:
+def put_run(connection: Connection, part: Part) -> int:
     """The id of the part's receipt. Outside the transaction: nobody waits for a row that all workers share."""
     text = json.dumps(part.receipt, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).digest()
@@ -102,10 +102,12 @@ def _run(connection: Connection, part: Part) -> int:
     return int(row["id"])
 
 
-def _put(connection: Connection, part: Part, run_id: int, recordings: int) -> int | None:
+def put_part(
+    connection: Connection, query: LiteralString, part: Part, run_id: int, recordings: int, **more: Any
+) -> int | None:
     """The new part's id, or None when it is recorded already with the same bytes."""
     values = {name: getattr(part, name) for name in ("name", "shard_id", "epoch", "sha256", "size", "engine_seconds")}
-    row = connection.execute(SQL["put_part"], values | {"run_id": run_id, "recordings": recordings}).fetchone()
+    row = connection.execute(query, values | {"run_id": run_id, "recordings": recordings} | more).fetchone()
     if row is not None:
         return int(row["id"])
     known = connection.execute(SQL["get_part"], {"name": part.name}).fetchone()

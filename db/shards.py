@@ -41,7 +41,8 @@ class Leased:
     paths: tuple[bytes, ...]
     staged: str
     epoch: int
-    known: Mapping[int, bytes]  # ordinal → sha256 of recordings whose outcome is recorded
+    known: Mapping[int, bytes]  # ordinal → sha256 of recordings that need not be made
+    plan_id: int | None = None  # leased for a plan, under an epoch of the plan's own
 
 
 @translated()
@@ -110,7 +111,7 @@ def claim(
 def _leased(connection: Connection, row: dict[str, Any]) -> Leased:
     earlier: Iterable[Any] = connection.execute(SQL["known"], {"id": row["id"]}) if row["epoch"] > 1 else ()
     known = {recording["ordinal"]: recording["sha256"] for recording in earlier}
-    values = {name: row[name] for name in Leased.__slots__ if name not in ("known", "paths")}
+    values = {name: row[name] for name in Leased.__slots__ if name in row and name != "paths"}
     return Leased(**values, paths=tuple(row["paths"]), known=known)
 
 

@@ -13,7 +13,7 @@ from hpc.errors import BadSetting, MachineUnfit
 from hpc.sections import ContainersSettings
 
 RECORD = "images.sha256"  # as sha256sum writes it, beside the images
-PROCESS = "process"  # the kind of job that has the audio image
+AUDIO = ("process", "redo")  # the kinds of jobs that transcribe: they have the audio image
 # Where Python code may lie inside; everything else was brought along from the host.
 PLACES = ("/opt/venv/", "/opt/dayscribe", "/opt/packages", "/usr/lib/python3", "/usr/local/lib/python3")
 _SECRET = re.compile(
@@ -23,7 +23,7 @@ _SECRET = re.compile(
 
 def of(settings: ContainersSettings, kind: str) -> Path | None:
     """The image of jobs of this kind."""
-    return settings.audio if kind == PROCESS else settings.utils
+    return settings.audio if kind in AUDIO else settings.utils
 
 
 def digest_of(image: Path) -> str | None:

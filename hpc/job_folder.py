@@ -57,7 +57,9 @@ class Order:
     day_id: int | None = None
     site: str | None = None
     date: str | None = None  # YYYY-MM-DD
-    shards: tuple[PlannedShard, ...] = ()  # of a plan; task N works every tasks-th from the Nth
+    plan_id: int | None = None  # recordings of the day are made again
+    run_key: str | None = None  # hex; as what they are made again
+    shards: tuple[PlannedShard, ...] = ()  # for tasks without a ledger; task N works every tasks-th from the Nth
 
     @property
     def day(self) -> datetime.date | None:

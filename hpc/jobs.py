@@ -36,6 +36,7 @@ class JobSpec:
     minutes: int
     gpu: bool
     exclude: tuple[str, ...] = ()  # nodes
+    nice: int = 0  # above 0: others of ours come first
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Shard:
     files: tuple[Path, ...]  # one archive, or the loose files in order
     slot: str | None = None  # "HH_MM"
     loose: bool = False
+    plan: int | None = None  # the plan for which it is read again
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def _order(world: World, report: Report, going: list[Live], *, more: list[str]) 
         orders.withdraw_all(why)
         return
     orders.replace_changed()
+    orders.withdraw_of_plans()
     orders.again()
     for kind in more:
         if world.rules.ledger_on_nodes:
@@ -75,6 +76,7 @@ def _order(world: World, report: Report, going: list[Live], *, more: list[str]) 
         else:
             report.waiting("goes on", kind, "more than one tick has time for, and no job reaches the ledger")
     orders.for_days()
+    orders.for_plans()
 
 
 def _seen(look: Look, live: list[jobs.Job], user: str) -> dict[str, object]:

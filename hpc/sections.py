@@ -283,6 +283,7 @@ class SlurmSettings(Section):
     tasks_per_day: Count = Field(default=16, description="Most tasks of a day.")
     at_once: Count = Field(default=4, description="Tasks of a day that run at once.")
     most_tasks: Count = Field(default=64, description="Most tasks of a site that wait or run.")
+    plan_tasks: Count = Field(default=8, description="Most tasks of plans that wait or run; days come first.")
     max_array: Count = Field(default=1000, description="The cluster's MaxArraySize, less one.")
     every_seconds: Count = Field(default=120, description="Pause between the ticks of the job that submits itself.")
     command_seconds: Seconds = Field(default=60.0, description="How long a command of SLURM may take to answer.")

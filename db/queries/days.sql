@@ -63,7 +63,11 @@ SELECT name, failure_class, failure_reason FROM shards WHERE day_id = %(id)s AND
 
 -- name: engine_seconds
 SELECT coalesce(sum(p.engine_seconds), 0)::float8 AS seconds FROM parts p JOIN shards s ON s.id = p.shard_id
-WHERE s.day_id = %(id)s AND p.state = 'sealed';
+WHERE s.day_id = %(id)s AND p.state = 'sealed' AND p.plan_id IS NULL;
+
+-- name: put_summary
+-- A plan's results change what a finished day counts, never its state.
+UPDATE days SET summary = %(summary)s, changed = now() WHERE id = %(id)s AND summary IS NOT NULL;
 
 -- name: put_slots
 INSERT INTO slots (day_id, slot, kind, finding, name, size, begins, revision)

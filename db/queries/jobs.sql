@@ -1,7 +1,7 @@
 -- name: intend
 -- The order, before anything is asked of the scheduler. Nothing comes back when the day has a live one of the kind.
-INSERT INTO jobs (token, day_id, kind, owner, mode, settings, code, array_size)
-VALUES (%(token)s, %(day_id)s, %(kind)s, %(owner)s, %(mode)s, %(settings)s, %(code)s, %(tasks)s)
+INSERT INTO jobs (token, day_id, kind, owner, mode, settings, code, array_size, plan_id)
+VALUES (%(token)s, %(day_id)s, %(kind)s, %(owner)s, %(mode)s, %(settings)s, %(code)s, %(tasks)s, %(plan_id)s)
 ON CONFLICT DO NOTHING RETURNING id;
 
 -- name: asking
@@ -48,7 +48,7 @@ SELECT j.id, j.token, j.day_id, j.kind, j.state, j.owner, j.mode, j.scheduler_id
     j.refusals, j.message, j.scheduler_says, j.ready_at <= clock_timestamp() AS ready, i.name AS site, d.date,
     extract(epoch FROM clock_timestamp() - coalesce(j.asked, j.created))::float8 AS asked_ago,
     extract(epoch FROM clock_timestamp() - j.missing_since)::float8 AS missing_for,
-    extract(epoch FROM clock_timestamp() - j.created)::float8 AS age
+    extract(epoch FROM clock_timestamp() - j.created)::float8 AS age, j.plan_id
 FROM jobs j LEFT JOIN days d ON d.id = j.day_id LEFT JOIN sites i ON i.id = d.site_id
 WHERE j.state IN ('intent', 'submitted', 'running', 'draining', 'blocked', 'unknown')
     AND (%(id)s::bigint IS NULL OR j.id = %(id)s)
@@ -88,14 +88,14 @@ WHERE job_id = %(id)s ORDER BY task, restart;
 -- node's, and without them nothing could run at all.
 WITH bad AS (
     SELECT t.node FROM job_tasks t JOIN jobs j ON j.id = t.job_id
-    WHERE j.kind = 'process' AND t.ended_as = 'infrastructure' AND t.node IS NOT NULL
+    WHERE j.kind IN ('process', 'redo') AND t.ended_as = 'infrastructure' AND t.node IS NOT NULL
         AND t.ended > clock_timestamp() - %(rest)s
     GROUP BY t.node HAVING count(*) >= %(failures)s
 )
 SELECT node FROM bad
 WHERE EXISTS (
     SELECT FROM job_tasks t JOIN jobs j ON j.id = t.job_id
-    WHERE j.kind = 'process' AND t.node IS NOT NULL AND t.node NOT IN (SELECT b.node FROM bad b)
+    WHERE j.kind IN ('process', 'redo') AND t.node IS NOT NULL AND t.node NOT IN (SELECT b.node FROM bad b)
         AND coalesce(t.ended, clock_timestamp()) > clock_timestamp() - %(rest)s
 )
 ORDER BY node;
@@ -134,9 +134,12 @@ SELECT count(*) AS shards FROM shards s WHERE s.day_id = %(day_id)s
         OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts));
 
 -- name: recorded_since
--- Whether anything of the day was recorded while the job lived.
-SELECT EXISTS (SELECT FROM parts p JOIN shards s ON s.id = p.shard_id WHERE s.day_id = %(day_id)s AND p.recorded >= j.created)
-    AS fruitful, (SELECT count(*) FROM shards s WHERE s.day_id = %(day_id)s AND s.state IN ('ready', 'leased')) AS open_shards
+-- Whether anything of the day (or of what a plan has of it) was recorded while the job lived.
+SELECT EXISTS (SELECT FROM parts p JOIN shards s ON s.id = p.shard_id WHERE s.day_id = %(day_id)s AND p.recorded >= j.created
+        AND p.plan_id IS NOT DISTINCT FROM j.plan_id) AS fruitful,
+    CASE WHEN j.plan_id IS NULL THEN (SELECT count(*) FROM shards s WHERE s.day_id = %(day_id)s AND s.state IN ('ready', 'leased'))
+        ELSE (SELECT count(*) FROM plan_shards s WHERE s.plan_id = j.plan_id AND s.day_id = %(day_id)s
+            AND s.state IN ('ready', 'leased')) END AS open_shards
 FROM jobs j WHERE j.id = %(id)s;
 
 -- name: stuck_days

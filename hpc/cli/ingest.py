@@ -44,14 +44,13 @@ def command(app: App, /, days: tuple[date, ...] | None, *, site: str | None) -> 
 
 
 def folders_of_parts(results: Path, site: str | None, days: Collection[date] | None) -> list[Path]:
-    """The folders of parts that are asked for; their names are our own (SITE/DATE/parts)."""
+    """The folders of parts that are asked for; their names are our own (SITE/DATE/parts, SITE/DATE/plans/7)."""
     wanted = None if days is None else {on.isoformat() for on in days}
-    found = sorted(results.glob("*/*/parts"))
-    return [
-        folder
-        for folder in found
-        if site in (None, folder.parent.parent.name) and (wanted is None or folder.parent.name in wanted)
-    ]
+    found = []
+    for day in sorted({parts.parent for parts in results.glob("*/*/parts")}):
+        if site in (None, day.parent.name) and (wanted is None or day.name in wanted):
+            found += [day / "parts", *sorted(day.glob("plans/*"))]
+    return found
 
 
 def record_all(app: App, session: Session, folders: list[Path], bar: Progress) -> dict[str, int]:
@@ -63,9 +62,10 @@ def record_all(app: App, session: Session, folders: list[Path], bar: Progress) -
     told = {"taken": 0, "known": 0, "refused": 0, "settled_shards": 0}
     total = 0
     for folder in folders:
+        day = folder.parent if folder.name == "parts" else folder.parent.parent
         new = session(_unknown, folder)
         told["known"] += sum(1 for _ in parts_in(folder)) - len(new)
-        bar.update(total=(total := total + len(new)), note=f"{folder.parent.parent.name} {folder.parent.name}")
+        bar.update(total=(total := total + len(new)), note=f"{day.parent.name} {day.name}")
         for path in new:
             try:
                 recorded = session(ingest, path, actor=getpass.getuser())

@@ -6,7 +6,7 @@ import click
 
 from hpc.cli.options import App, answering
 
-KINDS = ("process", "ingest", "stage", "deliver")
+KINDS = ("process", "redo", "ingest", "stage", "deliver")
 
 
 @click.group()

@@ -1,10 +1,12 @@
-"""What `run`, `work` and `demo` share: a worker in this process, with a progress bar and a stop on signals."""
+"""What the commands that work here share: a worker in this process, with a progress bar and a stop on signals."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from db import days, shards
 from db.errors import BadData, LedgerAway
@@ -13,6 +15,8 @@ from hpc.cli.display import Progress
 from hpc.cli.options import App
 from hpc.cli.stopping import stop_on_signal
 from hpc.errors import Interrupted
+from hpc.feeds.ledger.desk import Desk, of_days
+from hpc.stages.publish import folder_of
 from hpc.stages.record import Recorder, Tally
 
 WAIT_STEP = 0.5  # seconds between looks at somebody else's lease
@@ -27,11 +31,27 @@ class Worked:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is worked until none of it is open: a day, or a plan."""
+
+    label: str
+    shards: int  # open now
+    desk: Desk
+    folders: Sequence[Path]  # of its parts: what earlier workers could not record is there
+    next_lapse: Callable[..., float | None]
+    halted: Callable[[], str | None]  # why nothing of it is worked for now
+
+
 def work_until_done(app: App, session: Session, *, why: str, day: days.Day | None) -> Worked:
     """Work shards (of one day, or of any) until none is open; Interrupted after a stop on request."""
+    return work_piece(app, session, why=why, piece=None if day is None else _day(app, session, day))
+
+
+def work_piece(app: App, session: Session, *, why: str, piece: Piece | None) -> Worked:
+    """Work a piece, or whatever is open, until none is open; Interrupted after a stop on request."""
     began = time.monotonic()
-    label = f"{day.site} {day.date}" if day else "working"
-    total = None if day is None else session(days.tally, day.id)["open_shards"]
+    label, total = ("working", None) if piece is None else (piece.label, piece.shards)
     with (
         stop_on_signal(app.display.say) as stop,
         app.display.progress(label, total=total, unit="shards") as bar,
@@ -39,12 +59,13 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
         from hpc import wiring
         from hpc.pipeline import work
 
-        if day is not None:
-            _take_what_waits(app, session, day)
-        with wiring.worker(app.settings, session, why=why, stop=stop, day_id=None if day is None else day.id) as tools:
+        if piece is not None:
+            _take_what_waits(app, session, piece.folders)
+        desk = of_days() if piece is None else piece.desk
+        with wiring.worker(app.settings, session, why=why, stop=stop, desk=desk) as tools:
             while True:
                 tally = work(tools, stop=stop, notice=lambda tally: _tell(bar, tally))
-                if stop() or not _wait(app, session, bar, day, stop):
+                if stop() or not _wait(app, session, bar, piece, stop):
                     break
             _record_the_rest(app, tools.recorder, stop)
         if stop():
@@ -52,13 +73,27 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
     return Worked(tally, time.monotonic() - began)
 
 
-def _take_what_waits(app: App, session: Session, day: days.Day) -> None:
-    """Record what workers of this day published and could not record before they ended: it need not be made again."""
-    from hpc.stages.ingest import ingest, waiting
-    from hpc.stages.publish import folder_of
+def _day(app: App, session: Session, day: days.Day) -> Piece:
+    def halted() -> str | None:
+        if session(days.by_id, day.id).state != "held":
+            return None
+        return f"{day.site} {day.date} is held: nothing of it is worked until `dayscribe days release`"
 
-    folder = folder_of(app.settings.results_folder, day.site, day.date)
-    for path in session(lambda connection: list(waiting(connection, [folder]))):
+    return Piece(
+        label=f"{day.site} {day.date}",
+        shards=session(days.tally, day.id)["open_shards"],
+        desk=of_days(day.id),
+        folders=[folder_of(app.settings.results_folder, day.site, day.date)],
+        next_lapse=partial(shards.next_lapse, day_id=day.id),
+        halted=halted,
+    )
+
+
+def _take_what_waits(app: App, session: Session, folders: Sequence[Path]) -> None:
+    """Record what earlier workers published and could not record before they ended: it need not be made again."""
+    from hpc.stages.ingest import ingest, waiting
+
+    for path in session(lambda connection: list(waiting(connection, folders))):
         try:
             session(ingest, path, actor="run")
         except BadData as error:
@@ -75,14 +110,14 @@ def _record_the_rest(app: App, recorder: Recorder, stop: Callable[[], bool]) -> 
         ) from error
 
 
-def _wait(app: App, session: Session, bar: Progress, day: days.Day | None, stop: Callable[[], bool]) -> bool:
-    """Wait for a shard of the day that another worker holds, or that waits for its retry; False when none is open."""
+def _wait(app: App, session: Session, bar: Progress, piece: Piece | None, stop: Callable[[], bool]) -> bool:
+    """Wait for a shard that another worker holds, or that waits for its retry; False when none is open."""
     told = False
-    while day is not None and not stop():
-        if session(days.by_id, day.id).state == "held":
-            app.display.say(f"{day.site} {day.date} is held: nothing of it is worked until `dayscribe days release`")
+    while piece is not None and not stop():
+        if why := piece.halted():
+            app.display.say(why)
             return False
-        seconds = session(shards.next_lapse, day.id)
+        seconds = session(piece.next_lapse)
         if seconds is None:
             return False
         if seconds <= 0:

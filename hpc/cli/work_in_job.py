@@ -66,7 +66,7 @@ def work_in_job(app: App, path: Path) -> None:
     with recorded(folder, task) as facts:
         order = folder.order()
         images.refuse_leaks()
-        if order.kind == "process":
+        if order.kind in images.AUDIO:
             with models_of(task.node, _model_folders(app)):
                 _process(app, folder, order, task, facts)
         elif order.kind == "ingest":

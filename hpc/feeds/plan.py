@@ -96,4 +96,6 @@ class PlanFeed:
         assert day is not None
         assert self._order.site is not None
         files = tuple(Path(os.fsdecode(os.fsencode(name))) for name in planned.files)
-        return Shard(planned.id, self._order.site, day, planned.name, files, planned.slot, planned.loose)
+        return Shard(
+            planned.id, self._order.site, day, planned.name, files, planned.slot, planned.loose, self._order.plan_id
+        )

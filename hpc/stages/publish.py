@@ -42,6 +42,7 @@ class Header:
     run_key: str  # hex
     receipt: Mapping[str, Any]
     engine_seconds: float
+    plan: int | None = None  # the plan whose results these are
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,16 @@ class PartFile:
     seal: Seal | None
 
 
-def folder_of(results: Path, site: str, on: date) -> Path:
-    """Where the parts of a day lie. `site` is a validated name of ours, never a name from outside."""
-    return results / site / on.isoformat() / "parts"
+def folder_of(results: Path, site: str, on: date, plan: int | None = None) -> Path:
+    """Where the parts of a day lie, or those that a plan made of it. `site` is a validated name of ours, never a name
+    from outside."""
+    day = results / site / on.isoformat()
+    return day / "parts" if plan is None else day / "plans" / str(plan)
 
 
 def write_part(results: Path, header: Header, batch: Sequence[Result], seal: Seal | None) -> Path:
     """Publish one part: two fsyncs, whatever the batch's size. A crash at any point leaves a whole part or none."""
-    folder = folder_of(results, header.site, header.date)
+    folder = folder_of(results, header.site, header.date, header.plan)
     if not folder.is_dir():
         make_folder(folder)
     name = f"{header.shard_id}-{header.epoch}-{secrets.token_hex(8)}{SUFFIX}"
@@ -155,12 +158,16 @@ def published(folder: Path, shard_id: int, epoch: int) -> tuple[dict[int, bytes]
 def header_of(run: Run, shard: Shard, epoch: int, engine_seconds: float) -> Header:
     """The header for a shard's next part."""
     return Header(
-        shard.site, shard.date, shard.id, shard.name, epoch, run.key.hex(), dict(run.receipt), round(engine_seconds, 3)
-    )
+        shard.site, shard.date, shard.id, shard.name, epoch, run.key.hex(), dict(run.receipt), round(engine_seconds, 3),
+        shard.plan,
+    )  # fmt: skip
 
 
 def _encode(header: Header, batch: Sequence[Result], seal: Seal | None) -> bytes:
-    first = {"format": FORMAT, "header": asdict(header) | {"date": header.date.isoformat()}}
+    told = asdict(header) | {"date": header.date.isoformat()}
+    if header.plan is None:
+        del told["plan"]
+    first = {"format": FORMAT, "header": told}
     end: dict[str, Any] = {"end": len(batch), "seal": None}
     if seal:
         told = {"sha256": seal.sha256.hex(), "size": seal.size, "recordings": seal.recordings}
@@ -235,6 +242,6 @@ def _seal(shard_id: int, said: Mapping[str, Any]) -> Seal:
 
 def sweep(results: Path, shard: Shard, epoch: int) -> None:
     """Remove what crashed writers of this settled shard left, up to our epoch; published parts stay."""
-    for left in folder_of(results, shard.site, shard.date).glob(f".tmp-{shard.id}-*{SUFFIX}"):
+    for left in folder_of(results, shard.site, shard.date, shard.plan).glob(f".tmp-{shard.id}-*{SUFFIX}"):
         if int(left.name.split("-")[2]) <= epoch:
             left.unlink(missing_ok=True)

@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from db import days, faults, jobs, shards
+from db import days, faults, jobs, plans
 from db.errors import IllegalMove, LeaseLost
 from db.jobs import Job
 from db.states import JOBS_OVER, OPEN, JobState, TaskEnd
 from hpc.errors import NoAnswer
+from hpc.feeds.ledger import desk
+from hpc.feeds.ledger.desk import Desk
 from hpc.job_folder import Order, Record, folder_of
 from hpc.jobs import MASTER, Look
 from hpc.tick.housekeeping import ingest_day
@@ -47,7 +49,7 @@ def follow(world: World, report: Report, look: Look, live: Sequence[Job]) -> lis
             continue
         if job.mode == "plan" and job.state != JobState.INTENT:
             lease = timedelta(seconds=world.rules.plan_lease_seconds)
-            world.session(shards.renew_owned, holder(job), lease=lease)
+            world.session(desk_of(job).renew_owned, holder(job), lease=lease)
         if look.queue is None:
             if job.state in (JobState.SUBMITTED, JobState.RUNNING):
                 _note(world, job, JobState.UNKNOWN, job.scheduler_says, look.trouble, missing=False)
@@ -74,15 +76,16 @@ def tidy(world: World, report: Report, look: Look) -> None:
 def release_plan(world: World, job: Job, why: str, *, records: Sequence[Record] = ()) -> None:
     """Give back the shards that were leased for a job without a ledger. Of those that its tasks, by their records, had
     begun that was an attempt."""
-    held_now = world.session(shards.owned, holder(job))
+    mine = desk_of(job)
+    held_now = world.session(mine.owned, holder(job))
     tried = _tried(folder_of(world.home, job.id).given(), records, {held["id"] for held in held_now})
     for held in held_now:
         with suppress(LeaseLost):  # settled, or taken by somebody else
             if held["id"] in tried:
                 failure, where = ("job_ended", why), (held["id"], held["epoch"])
-                world.session(shards.put_back, *where, failure=failure, wait=RETRY_AFTER, actor=world.user)
+                world.session(mine.put_back, *where, failure=failure, wait=RETRY_AFTER, actor=world.user)
             else:
-                world.session(shards.release, held["id"], held["epoch"])
+                world.session(mine.release, held["id"], held["epoch"])
 
 
 def _tried(order: Order | None, records: Sequence[Record], left: Set[int]) -> set[int]:
@@ -144,7 +147,7 @@ def _close(world: World, report: Report, job: Job, seen: Sight, records: Sequenc
     folder = folder_of(world.home, job.id)
     folder.supersede()
     if job.mode == "plan" and job.site is not None and job.date is not None:
-        if not ingest_day(world, report, job.site, job.date):
+        if not ingest_day(world, report, job.site, job.date, plan=job.plan_id):
             return False
         apply_failures(world, job)
         release_plan(world, job, "the job ended before this shard was done", records=records)
@@ -174,14 +177,21 @@ def apply_failures(world: World, job: Job) -> None:
     """What tasks without a ledger found that cannot be done becomes rows."""
     for failed in folder_of(world.home, job.id).failures():
         with suppress(LeaseLost):  # it is so already
+            failure = (failed.kind, failed.reason)
             world.session(
-                shards.fail, failed.shard_id, failed.epoch, failure=(failed.kind, failed.reason), actor=world.user,
+                desk_of(job).fail, failed.shard_id, failed.epoch, failure=failure, actor=world.user,
                 discard=failed.discard,
             )  # fmt: skip
 
 
 def _hold(world: World, report: Report, job: Job) -> None:
-    """Somebody cancelled the job: its day waits for a person, and is not worked against somebody's will."""
+    """Somebody cancelled the job: its day, or its plan, waits for a person, and is not worked against his will."""
+    if job.plan_id is not None:
+        why = f"job {job.scheduler_id} was cancelled by somebody; go on with: dayscribe plans resume {job.plan_id}"
+        with suppress(IllegalMove):  # another tick was quicker
+            world.session(plans.move, world.session(plans.get, job.plan_id), "pause", actor=world.user)
+            report.done("paused", f"plan {job.plan_id}", why)
+        return
     if job.day_id is None or (day := world.session(days.by_id, job.day_id)).state not in OPEN:
         return
     command = f"dayscribe days release {job.date} --site {job.site}"
@@ -202,6 +212,11 @@ def _cancel(world: World, report: Report, job: str) -> bool:
         report.waiting("not taken back", f"job {job}", str(error))
         return False
     return True
+
+
+def desk_of(job: Job) -> Desk:
+    """Where the leases of a job are kept."""
+    return desk.of(job.plan_id, job.day_id)
 
 
 def holder(job: Job) -> str:

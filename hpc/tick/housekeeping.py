@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from db import days, jobs, listings, shards
+from db import days, jobs, listings, redo, shards
 from db.errors import BadData, LedgerAway, NeedsConfiguration
 from db.states import OPEN
 from hpc.stages.ingest import waiting
@@ -12,6 +12,7 @@ from hpc.stages.publish import folder_of
 from hpc.tick.report import Report
 from hpc.tick.tidying import tidy_staging
 from hpc.tick.world import World
+from hpc.triage import judge_lately
 
 PAGE = 5_000  # days of a state looked at in one tick
 
@@ -20,8 +21,16 @@ def rescue(world: World, report: Report) -> None:
     """End what no worker will end: shards whose last allowed worker vanished, days that nobody closed."""
     if given_up := world.session(shards.give_up_exhausted, actor=world.user):
         report.done("gave up", f"{given_up} shards", "every worker that took them ended before it recorded anything")
+    if given_up := world.session(redo.give_up_exhausted, actor=world.user):
+        report.done(
+            "gave up", f"{given_up} shards of plans", "every worker that took them ended before it recorded anything"
+        )
+    if closed := world.session(redo.close_stuck, actor=world.user):
+        report.done("closed", f"{closed} plans", "their last shard had settled")
     if closed := world.session(jobs.close_stuck_days, actor=world.user):
         report.done("closed", f"{closed} days", "their last shard had settled")
+    if judged := judge_lately(world.session, seconds=world.rules.ingest_seconds, clock=world.clock):
+        report.done("judged", f"{judged} shards", "their evidence is new")
 
 
 def record_parts(world: World, report: Report) -> bool:
@@ -31,13 +40,19 @@ def record_parts(world: World, report: Report) -> bool:
         for row in world.session(days.find, state=state.value, limit=PAGE):
             if not ingest_day(world, report, row["site"], row["date"], deadline=deadline):
                 return False
+    for row in world.session(redo.days_open, limit=PAGE):
+        if not ingest_day(world, report, row["site"], row["date"], plan=row["plan_id"], deadline=deadline):
+            return False
     return True
 
 
-def ingest_day(world: World, report: Report, site: str, on: date, *, deadline: float | None = None) -> bool:
-    """Record what waits of one day; False when the time was up before all was. A part that is refused is told of."""
+def ingest_day(
+    world: World, report: Report, site: str, on: date, *, plan: int | None = None, deadline: float | None = None
+) -> bool:
+    """Record what waits of one day, or of what a plan made of it; False when the time was up before all was. A part
+    that is refused is told of."""
     deadline = world.clock() + world.rules.ingest_seconds if deadline is None else deadline
-    folder = folder_of(world.results, site, on)
+    folder = folder_of(world.results, site, on, plan)
     if not folder.is_dir():
         return True
     taken = refused = 0

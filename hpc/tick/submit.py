@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from os import fsdecode
 from typing import Any
 
-from db import days, faults, jobs, shards
+from db import days, faults, jobs, plans, redo, shards
+from db.errors import IllegalMove
 from db.jobs import Job, Waiting
 from db.states import OPEN, DayState, JobState
 from hpc.errors import BadSetting, NoAnswer, SubmitRefused
+from hpc.images import AUDIO
 from hpc.job_folder import Order, PlannedShard, folder_of
 from hpc.jobs import JobSpec, name_of
-from hpc.tick.follow import Live, holder, release_plan
+from hpc.tick.follow import Live, desk_of, holder, release_plan
 from hpc.tick.report import Report
 from hpc.tick.sizing import Size, Speed, size
 from hpc.tick.world import World, about
 
 SCRIPTS = {
-    "process": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh", "ingest": "3_ingest_job.sh",
-    "deliver": "5_deliver_job.sh",
+    "process": "2_process_audio_job.sh", "redo": "2_process_audio_job.sh", "stage": "1_globus_transfer_job.sh",
+    "ingest": "3_ingest_job.sh", "deliver": "5_deliver_job.sh",
 }  # fmt: skip
 MOVING = ("partition", "account", "qos", "cpu_partition")  # a change of these replaces what waits
 LONGEST_WAIT = timedelta(hours=1)  # before a refused order is tried again
 PLAN_SHARDS = 5_000  # of one order
+PLANS_NICE = 100  # in SLURM's count: what is new goes before what is made again
 
 
 class Orders:
@@ -36,9 +40,10 @@ class Orders:
         self._live = list(live)
         self._speeds: dict[int, Speed] = {}
         self._outstanding: Counter[str] = Counter()
+        self._of_plans = 0  # tasks of plans that are out, of all sites
         for one in live:
-            if one.job.kind == "process" and one.job.asked is not None and one.job.site:
-                self._outstanding[one.job.site] += one.outstanding
+            if one.job.kind in AUDIO and one.job.asked is not None and one.job.site:
+                self._count(one.job, one.outstanding)
         self._exclude: tuple[str, ...] | None = None
         self._refused: str | None = None
         self._crowded: Counter[str] = Counter()
@@ -97,6 +102,32 @@ class Orders:
                 "crowded", site, f"{count} days wait: {self._outstanding[site]} of {most} tasks are out"
             )
 
+    def for_plans(self) -> None:
+        """What plans have of a day, one array each: after the days that wait, and never many at once."""
+        waiting = self._world.session(redo.backlog)
+        if waiting and self._crowded:
+            self._report.waiting(
+                "later", f"{len(waiting)} days of plans", "days that were never transcribed come first"
+            )
+            return
+        for day in waiting:
+            if not self._set_aside(day) and not self._backs_off(day):
+                self._order(day)
+
+    def withdraw_of_plans(self) -> None:
+        """Take back what waits for plans that somebody paused or cancelled."""
+        for one in self._live:
+            plan_id, mine = one.job.plan_id, one.job.owner == self._world.user
+            if plan_id is None or not mine or one.job.state == JobState.DRAINING:
+                continue
+            state = self._world.session(plans.get, plan_id).state
+            if state == plans.OPEN:
+                continue
+            if one.job.state == JobState.BLOCKED or (one.job.state == JobState.INTENT and one.job.asked is None):
+                self._world.session(jobs.close, one.job, JobState.REPLACED, f"its plan is {state}")
+            elif one.sight is not None and one.sight.waiting:
+                self._withdraw(one, f"its plan is {state}")
+
     def preview(self) -> None:
         """What `for_days` would ask for, in words; nothing is written."""
         for day in self._world.session(jobs.backlog):
@@ -123,16 +154,21 @@ class Orders:
             self._ask(made, wanted)
 
     def _order(self, day: Waiting) -> None:
-        named = f"{day.site} {day.date}"
+        named = _named(day)
         room = self._world.wanted.most_tasks - self._outstanding[day.site]
+        if day.plan_id is not None:
+            room = min(room, self._world.wanted.plan_tasks - self._of_plans)
         if room < 1:
-            self._crowded[day.site] += 1
+            if day.plan_id is None:
+                self._crowded[day.site] += 1
+            else:
+                self._report.waiting("later", named, f"{self._of_plans} tasks of plans are out")
             return
         if self._refused is not None:
             self._report.waiting("not asked", named, self._refused)
             return
         wanted = self._size(day, room)
-        job = self._intend("process", day, wanted)
+        job = self._intend("process" if day.plan_id is None else "redo", day, wanted)
         if job is None:
             self._report.waiting("not ordered", named, "another tick was quicker, or nothing is left to do")
             return
@@ -142,7 +178,9 @@ class Orders:
         assert job.day_id is not None
         day = self._world.session(days.by_id, job.day_id)
         room = self._world.wanted.most_tasks - self._outstanding[day.site]
-        if day.state not in OPEN:
+        if job.plan_id is not None:
+            room = min(room, self._world.wanted.plan_tasks - self._of_plans)
+        if job.plan_id is None and day.state not in OPEN:
             self._world.session(jobs.close, job, JobState.REPLACED, f"its day is {day.state} by now")
         elif room < 1:
             self._crowded[day.site] += 1
@@ -167,7 +205,7 @@ class Orders:
             jobs.intend, token=token, kind=kind, owner=self._world.user, tasks=wanted.tasks,
             settings=self._settings(kind, wanted), code=self._world.code().digest,
             mode="plan" if self._world.plans and day is not None else "ledger",
-            day_id=None if day is None else day.id,
+            day_id=None if day is None else day.id, plan_id=None if day is None else day.plan_id,
         )  # fmt: skip
         if made is None:
             return None
@@ -180,7 +218,7 @@ class Orders:
             return ()
         lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
         release_plan(self._world, job, "its order is given again")
-        leased = self._world.session(shards.claim, owner=holder(job), count=PLAN_SHARDS, lease=lease, day_id=job.day_id)
+        leased = self._world.session(desk_of(job).claim, owner=holder(job), count=PLAN_SHARDS, lease=lease)
         return tuple(_planned(one) for one in leased) or None
 
     def _ask(self, job: Job, wanted: Size) -> None:
@@ -215,7 +253,7 @@ class Orders:
             faults.point("order.answered")
             self._world.session(jobs.submitted, job.id, found, tasks=tasks)
             faults.point("order.submitted")
-            self._outstanding[job.site or ""] += tasks
+            self._count(job, tasks)
             why = wanted.why if tasks == wanted.tasks else f"{wanted.why}; fewer tasks, for a limit"
             self._report.done("submitted", about(job), f"job {found}: {tasks} tasks of {spec.minutes} minutes ({why})")
             return
@@ -231,24 +269,35 @@ class Orders:
 
     def _spec(self, job: Job, tasks: int, minutes: int, planned: tuple[PlannedShard, ...]) -> JobSpec:
         """The order as a specification; its folder is made first, since without it a job fails and leaves no word."""
-        gpu = job.kind == "process" and self._world.wanted.asks_for_gpu
+        transcribes = job.kind in AUDIO
+        gpu = transcribes and self._world.wanted.asks_for_gpu
         folder, code = folder_of(self._world.home, job.id), self._world.code()
         day = None if job.date is None else job.date.isoformat()
         order = Order(
-            job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day, planned
-        )
+            job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day,
+            job.plan_id, self._key(job), planned,
+        )  # fmt: skip
         variables = {
             **self._world.variables(order),
             "DAYSCRIBE_CODE": str(code.folder),
             "DAYSCRIBE_JOB": str(folder.path),
         }
         folder.make(order, variables)
+        named = day if job.plan_id is None else f"{job.kind}-{day}"
         return JobSpec(
-            name=name_of(job.kind, day, job.token), script=self._world.scripts / SCRIPTS[job.kind],
+            name=name_of(job.kind, named, job.token), script=self._world.scripts / SCRIPTS[job.kind],
             argument=folder.path / "job.env", folder=folder.path, tasks=tasks,
-            at_once=min(tasks, self._world.wanted.at_once), minutes=minutes, gpu=job.kind == "process",
-            exclude=self._left_out() if job.kind == "process" else (),
+            at_once=min(tasks, self._world.wanted.at_once), minutes=minutes, gpu=transcribes,
+            exclude=self._left_out() if transcribes else (), nice=0 if job.plan_id is None else PLANS_NICE,
         )  # fmt: skip
+
+    def _key(self, job: Job) -> str | None:
+        """What the plan's tasks are to make: under other settings they make nothing."""
+        return None if job.plan_id is None else self._world.session(plans.get, job.plan_id).run_key.hex()
+
+    def _count(self, job: Job, tasks: int) -> None:
+        self._outstanding[job.site or ""] += tasks
+        self._of_plans += tasks if job.plan_id is not None else 0
 
     def _left_out(self) -> tuple[str, ...]:
         if self._exclude is None:
@@ -268,9 +317,16 @@ class Orders:
         if day.fruitless < self._world.rules.attempts:
             return False
         why = f"{day.fruitless} jobs in a row recorded nothing; the last: {day.reason}"
+        if day.plan_id is not None:
+            with suppress(IllegalMove):  # another tick was quicker
+                self._world.session(
+                    plans.move, self._world.session(plans.get, day.plan_id), "pause", actor=self._world.user
+                )
+            self._report.done("paused", _named(day), why)
+            return True
         for state in (DayState.PROCESSING, DayState.PROCESSING_FAILED):
             self._world.session(days.move, day.id, state, actor=self._world.user, message=why)
-        self._report.done("set aside", f"{day.site} {day.date}", why)
+        self._report.done("set aside", _named(day), why)
         return True
 
     def _backs_off(self, day: Waiting) -> bool:
@@ -278,7 +334,7 @@ class Orders:
         if not day.fruitless or day.last_ago is None or day.last_ago >= pause:
             return False
         left = f"{day.fruitless} jobs recorded nothing ({day.reason}); again in {pause - day.last_ago:.0f} s"
-        self._report.waiting("backs off", f"{day.site} {day.date}", left)
+        self._report.waiting("backs off", _named(day), left)
         return True
 
     def _withdraw(self, one: Live, why: str) -> None:
@@ -296,6 +352,10 @@ class Orders:
             self._report.waiting("not taken back", about(one.job), str(error))
         else:
             self._report.done("took back", about(one.job), f"{one.sight.waiting} waiting tasks: {why}")
+
+
+def _named(day: Waiting) -> str:
+    return f"{day.site} {day.date}" + ("" if day.plan_id is None else f" (plan {day.plan_id})")
 
 
 def _planned(leased: shards.Leased) -> PlannedShard:

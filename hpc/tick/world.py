@@ -18,7 +18,8 @@ from hpc.tick.report import Report
 
 def about(job: Job) -> str:
     """What a job is for, as a report names it."""
-    return f"{job.site} {job.date}" if job.day_id is not None else job.kind
+    named = f"{job.site} {job.date}" if job.day_id is not None else job.kind
+    return named if job.plan_id is None else f"{named} (plan {job.plan_id})"
 
 
 @dataclass(frozen=True, slots=True)

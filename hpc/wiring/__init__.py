@@ -29,6 +29,8 @@ from hpc.doctor import visit
 from hpc.engine_options import EngineOptions
 from hpc.errors import BadSetting
 from hpc.feeds.ledger import LedgerFeed
+from hpc.feeds.ledger.desk import Desk
+from hpc.feeds.ledger.desk import of as desk_of
 from hpc.feeds.ledger.renewer import Renewer
 from hpc.feeds.plan import PlanFeed
 from hpc.job_folder import JobFolder, Order, PlannedShard
@@ -162,19 +164,17 @@ def worker(
     *,
     why: str,
     stop: Callable[[], bool],
-    day_id: int | None = None,
+    desk: Desk,
     may_claim: Callable[[], bool] = lambda: True,
 ) -> Iterator[Tools]:
     """The tools of a worker that reaches the ledger: it leases there, and a process of its own renews."""
     wanted = settings.worker
     lease = timedelta(seconds=wanted.lease_seconds)
     stall = timedelta(seconds=2 * wanted.engine_hang_seconds)  # a hung engine is found and replaced before
-    renewer = Renewer(session.dsn, require_tls=session.require_tls, lease=lease, stall=stall)
+    renewer = Renewer(session.dsn, require_tls=session.require_tls, lease=lease, stall=stall, renew=desk.renew)
     try:
         patience = wanted.database_wait_seconds
-        feed = LedgerFeed(
-            session, renewer, lease=lease, patience=patience, stop=stop, day_id=day_id, may_claim=may_claim
-        )
+        feed = LedgerFeed(session, renewer, lease=lease, patience=patience, stop=stop, desk=desk, may_claim=may_claim)
 
         def record(path: Path) -> Recorded:
             return session(ingest, path, actor=feed.owner)
@@ -197,10 +197,16 @@ def task_tools(
 ) -> Iterator[Tools]:
     """The tools of one task of an ordered job, with a ledger or, by its plan, without."""
     why = f"job {order.token}"
+    if order.run_key not in (None, run_of(settings, why=why)[1].key.hex()):
+        raise BadSetting(
+            f"Plan {order.plan_id} was drawn for other settings than this job has: put them back, then dayscribe plans"
+            " resume; or draw a new plan."
+        )
     if order.mode == "ledger":
+        desk = desk_of(order.plan_id, order.day_id)
         with (
             session(settings, application="dayscribe-worker") as opened,
-            worker(settings, opened, why=why, stop=stop, day_id=order.day_id, may_claim=may_claim) as tools,
+            worker(settings, opened, why=why, stop=stop, desk=desk, may_claim=may_claim) as tools,
         ):
             yield tools
         return
@@ -208,7 +214,9 @@ def task_tools(
     def on_disk(planned: PlannedShard) -> tuple[Mapping[int, bytes], bool]:
         assert order.site is not None
         assert order.day is not None
-        return published(folder_of(settings.results_folder, order.site, order.day), planned.id, planned.epoch)
+        return published(
+            folder_of(settings.results_folder, order.site, order.day, order.plan_id), planned.id, planned.epoch
+        )
 
     def leave(_: Path) -> Recorded:
         return Recorded(new=True, settled=True, stale=False)  # published is as far as this task can go
@@ -339,7 +347,7 @@ def _variables(settings: Settings, order: Order) -> dict[str, str]:
     given, names = environment(settings), set(_LIBPQ)
     if order.gpu and settings.engine.device == "auto":
         given["DAYSCRIBE_ENGINE__DEVICE"] = "cuda"  # never a silent CPU run where a GPU was asked for
-    if order.kind == "process":  # what transcribes has no business with who moves files
+    if order.kind in images.AUDIO:  # what transcribes has no business with who moves files
         given = {name: value for name, value in given.items() if not name.startswith(_MOVERS)}
     else:
         names |= set(_SERVICES)

@@ -292,7 +292,7 @@ MUTANTS: dict[str, Mutant] = {
 }
 OTHERS = {
     name: mutant
-    for of in ("transfers", "engine")
+    for of in ("transfers", "engine", "plans")
     for name, mutant in runpy.run_path(str(Path(__file__).with_name(f"mutants_of_{of}.py")))["MUTANTS"].items()
 }
 MUTANTS |= {name: Mutant(*what) for name, what in OTHERS.items()}

@@ -47,10 +47,11 @@ def test_every_known_point_is_passed_somewhere_in_the_code_and_every_passed_one_
                         passed.add(name)
     assert passed == KNOWN
     rest = {name for name in KNOWN if name.split(".")[0] in ("export", "migrate", "demo")}
-    assert rest == {*EXPORT, *MIGRATE, *SPEAK}  # a tick: test_tick.py; a transfer: test_transfers.py
+    assert rest == {*EXPORT, *FREEZE, *MIGRATE, *SPEAK}  # a tick: test_tick.py; a transfer: test_transfers.py
 
 
 EXPORT = ("export.half", "export.renamed")
+FREEZE = ("export.freezing", "export.frozen")
 MIGRATE = ("migrate.intx", "migrate.committed")
 SPEAK = ("demo.archive_half", "demo.archive_renamed")
 
@@ -75,6 +76,22 @@ def test_an_export_that_ends_early_is_made_again_whole(place: Callable[[], Abstr
                 assert here.finish(here.start("", *command, str(out))) == 0, here.said()
             assert files(out) == files(whole)
         assert set(EXPORT) <= set(here.points())
+
+
+def test_a_snapshot_that_ends_early_is_frozen_once_and_written_whole(
+    place: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    with place() as here:
+        here.finish(here.start())
+        for number, (point, action) in enumerate([*product(FREEZE, ENDS), *product(EXPORT, ("kill",))]):
+            name, out = f"set-{number}", here.folder / f"snapshots-{number}"
+            command = ("export", DAY, "--snapshot", name, "--out", str(out))
+            assert here.finish(here.start(f"{point}:{action}", *command)) == ENDS[action]
+            assert here.finish(here.start("", *command)) == 0, here.said()
+            made = files(out)
+            assert here.finish(here.start("", "export", *command[2:])) == 0, here.said()
+            assert (files(out), len(made)) == (made, 6)
+        assert set(FREEZE) <= set(here.points())
 
 
 @pytest.mark.parametrize("action", ["kill", "term"])

@@ -17,7 +17,7 @@ from db.faults import KNOWN
 WORKER = sorted(
     name
     for name in KNOWN
-    if name.split(".")[0] not in ("export", "migrate", "demo", "order", "transfer", "move", "tidy", "deliver")
+    if name.split(".")[0] not in ("export", "migrate", "demo", "order", "transfer", "move", "tidy", "deliver", "sample")
 )
 RENEWER = "renew.committed"
 ONCE = {

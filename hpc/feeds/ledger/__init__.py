@@ -13,6 +13,7 @@ from db import shards
 from db.errors import BadData, NeedsConfiguration
 from db.session import Session, patiently
 from hpc.errors import ArchiveDamaged, kind_of
+from hpc.feeds.ledger.desk import Desk
 from hpc.feeds.ledger.renewer import Renewer
 from hpc.model import Shard
 from hpc.ports import Lease
@@ -31,7 +32,7 @@ class LedgerLease:
     def shard(self) -> Shard:
         held = self.leased
         files = tuple(Path(held.staged) / os.fsdecode(path) for path in held.paths)
-        return Shard(held.id, held.site, held.date, held.name, files, held.slot, held.loose)
+        return Shard(held.id, held.site, held.date, held.name, files, held.slot, held.loose, held.plan_id)
 
     @property
     def epoch(self) -> int:
@@ -48,20 +49,20 @@ class LedgerLease:
         failure = (kind_of(error), str(error))
         if isinstance(error, BadData | NeedsConfiguration):
             discard = isinstance(error, ArchiveDamaged)
-            self.feed.session(shards.fail, *where, failure=failure, actor=actor, discard=discard)
+            self.feed.session(self.feed.desk.fail, *where, failure=failure, actor=actor, discard=discard)
         else:
-            self.feed.session(shards.put_back, *where, failure=failure, wait=RETRY_AFTER, actor=actor)
+            self.feed.session(self.feed.desk.put_back, *where, failure=failure, wait=RETRY_AFTER, actor=actor)
 
     def release(self) -> None:
         self.forget()
-        self.feed.session(shards.release, self.leased.id, self.leased.epoch)
+        self.feed.session(self.feed.desk.release, self.leased.id, self.leased.epoch)
 
     def forget(self) -> None:
         self.feed.renewer.drop(self.leased.id, self.leased.epoch)
 
 
 class LedgerFeed:
-    """Claims shards of open days, oldest first; of one day only when `day_id` is given."""
+    """Claims shards at a desk: those of open days, oldest first, or those of a plan."""
 
     def __init__(
         self,
@@ -71,10 +72,10 @@ class LedgerFeed:
         lease: timedelta,
         patience: float,
         stop: Callable[[], bool],
-        day_id: int | None = None,
+        desk: Desk,
         may_claim: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.session, self.renewer, self.lease, self.day_id = session, renewer, lease, day_id
+        self.session, self.renewer, self.lease, self.desk = session, renewer, lease, desk
         self.patience, self.stop, self.may_claim = patience, stop, may_claim
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -82,7 +83,7 @@ class LedgerFeed:
         """Whether a claim would find something, or something to give up; an absent ledger is waited for."""
         if not self.may_claim():
             return False
-        return patiently(lambda: self.session(shards.waits, day_id=self.day_id), seconds=self.patience, stop=self.stop)
+        return patiently(lambda: self.session(self.desk.waits), seconds=self.patience, stop=self.stop)
 
     def claim(self, count: int) -> Sequence[Lease]:
         """Lease up to `count` shards; an absent ledger is waited for. None when the time for new ones is over."""
@@ -90,7 +91,7 @@ class LedgerFeed:
             return []
 
         def claim() -> list[shards.Leased]:
-            return self.session(shards.claim, owner=self.owner, count=count, lease=self.lease, day_id=self.day_id)
+            return self.session(self.desk.claim, owner=self.owner, count=count, lease=self.lease)
 
         leased = patiently(claim, seconds=self.patience, stop=self.stop)
         for shard in leased:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from ctypes import c_double
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,6 @@ from typing import Any
 
 from db.errors import DayscribeError
 from db.session import Session
-from db.shards import renew
 
 SHARE = 4  # renewals in one lease's time: three may fail before it lapses
 
@@ -27,16 +27,19 @@ class _Terms:
     require_tls: bool
     lease: timedelta
     stall: timedelta
+    renew: Callable[..., set[int]]
 
 
 class Renewer:
     """Holds (shard id, epoch) pairs for the worker. Renewing stops when no progress is reported for `stall` seconds."""
 
-    def __init__(self, dsn: str, *, require_tls: bool, lease: timedelta, stall: timedelta) -> None:
+    def __init__(
+        self, dsn: str, *, require_tls: bool, lease: timedelta, stall: timedelta, renew: Callable[..., set[int]]
+    ) -> None:
         self._context = multiprocessing.get_context("spawn")
         # The time of the last progress lies in shared memory, by the machine's clock: telling it can never block.
         self._alive = self._context.RawValue(c_double, time.monotonic())
-        self._terms = _Terms(dsn, require_tls, lease, stall)
+        self._terms = _Terms(dsn, require_tls, lease, stall, renew)
         self._held: dict[int, int] = {}
         self._lost: set[int] = set()
         self._start()
@@ -106,7 +109,7 @@ def _renew_until_closed(pipe: Connection, alive: Any, terms: _Terms) -> None:
                 continue
             due = time.monotonic() + pause
             if held and time.monotonic() - alive.value < terms.stall.total_seconds():
-                gone = held.keys() - session(renew, list(held.items()), lease=terms.lease)
+                gone = held.keys() - session(terms.renew, list(held.items()), lease=terms.lease)
                 if gone:
                     pipe.send([(shard, held[shard]) for shard in gone])
         except (EOFError, OSError):

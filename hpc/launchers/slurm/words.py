@@ -58,6 +58,7 @@ def sbatch(spec: JobSpec, wanted: SlurmSettings, *, warn_seconds: float) -> list
         "gres": wanted.gres if spec.gpu and wanted.asks_for_gpu else "",
         "constraint": wanted.constraint if spec.gpu else "",
         "exclude": ",".join(spec.exclude),
+        "nice": str(spec.nice) if spec.nice else "",
     }
     words += [f"--{name}={value}" for name, value in choices.items() if value]
     return [*words, *wanted.options, str(spec.script), str(spec.argument)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from db.connect import Connection
 from db.session import Session
+from db.shards import renew
 from hpc.feeds.ledger.renewer import Renewer
 
 LEASE = timedelta(seconds=1)
@@ -21,7 +22,7 @@ NEVER = timedelta(hours=1)
 
 @contextmanager
 def renewing(dsn: str, *, stall: timedelta = NEVER) -> Iterator[Renewer]:
-    renewer = Renewer(dsn, require_tls=True, lease=LEASE, stall=stall)
+    renewer = Renewer(dsn, require_tls=True, lease=LEASE, stall=stall, renew=renew)
     try:
         yield renewer
     finally:

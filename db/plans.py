@@ -1,0 +1,287 @@
+"""Plans: recordings to make again, chosen once and stored with the reasons; what was stored never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from db import days, events
+from db.connect import Connection, translated
+from db.errors import BadData, IllegalMove
+from db.sql import load
+
+SQL = load("plans.sql")
+
+DRAWN, OPEN, PAUSED, DONE, CANCELLED = "drawn", "open", "paused", "done", "cancelled"
+# What a person may do with a plan: verb → (from, to).
+MOVES: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "open": ((DRAWN, PAUSED), OPEN),
+    "pause": ((OPEN,), PAUSED),
+    "resume": ((PAUSED, DONE), OPEN),
+    "cancel": ((DRAWN, OPEN, PAUSED), CANCELLED),
+}
+
+
+class NoSuchPlan(BadData):
+    """The ledger has no such plan."""
+
+
+class NothingChosen(BadData):
+    """The selection has no recording that would be made again."""
+
+    def __init__(self, message: str, *, known: int = 0, missing: Mapping[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.known, self.missing = known, dict(missing or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One reason for which a recording is chosen: `kind` names the query, `value` is what it is held against."""
+
+    kind: str  # all, quarantined, error, suspect, not_model, not_run, language, longer, shorter
+    value: Any = None
+
+    def values(self) -> dict[str, Any]:
+        """The query's parameters."""
+        names = {
+            "error": "classes", "suspect": "flags", "not_model": "model", "not_run": "run", "language": "language",
+            "longer": "seconds", "shorter": "seconds",
+        }  # fmt: skip
+        return {names[self.kind]: self.value} if self.kind in names else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What somebody wants to be made again: anything that a criterion finds, in these days, at most so many."""
+
+    criteria: tuple[Criterion, ...]
+    site: str | None = None
+    start: date | None = None
+    stop: date | None = None
+    names: tuple[str, ...] | None = None  # only these: ids of the ledger, or stems of file names
+    newest_first: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How it is to be made, and by whose will."""
+
+    who: str
+    why: str
+    run_key: bytes
+    receipt: Mapping[str, Any]
+    forced: bool = False
+    keep_current: bool = False
+    max_attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a selection came to."""
+
+    id: int
+    recordings: int
+    known: int  # chosen too, but made under this key already
+    unknown_names: tuple[str, ...]
+    missing: Mapping[str, int]  # failed_shards, open_shards, missing_files of the days looked at
+    days: int  # looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A stored plan."""
+
+    id: int
+    state: str
+    selection: Mapping[str, Any]
+    who: str
+    why: str
+    run_key: bytes
+    receipt: Mapping[str, Any]
+    forced: bool
+    keep_current: bool
+    recordings: int
+    seconds: float
+    estimate: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+
+
+@translated()
+def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
+    """Choose, and store what was chosen, in one transaction; NothingChosen leaves nothing behind."""
+    with connection.transaction():
+        where = {"site": selection.site, "start": selection.start, "stop": selection.stop}
+        connection.execute(SQL["begin_choice"])
+        connection.execute(SQL["scope"], where)
+        connection.execute(SQL["index_scope"])
+        connection.execute(SQL["measure_scope"])
+        looked_at = _one(connection, "count_scope")["days"]
+        for criterion in selection.criteria:
+            connection.execute(SQL[f"pick_{criterion.kind}"], criterion.values() | {"run_key": wish.run_key})
+        connection.execute(SQL["measure_choice"])
+        unknown = _keep_named(connection, selection.names)
+        known = 0 if wish.forced else _one(connection, "drop_known", run_key=wish.run_key)["recordings"]
+        missing = _one(connection, "shards_missing")
+        plan_id = _one(connection, "put_plan", **_stored(selection, wish))["id"]
+        order = {"newest": selection.newest_first, "limit": selection.limit, "max_attempts": wish.max_attempts}
+        connection.execute(SQL["put_recordings"], order | {"plan_id": plan_id})
+        recordings = _one(connection, "count_recordings", plan_id=plan_id)["recordings"]
+        if not recordings:
+            if not looked_at:
+                raise BadData("The ledger has no day in this selection; see which there are: dayscribe days list")
+            raise NothingChosen(_nothing(looked_at, known, missing), known=known, missing=missing)
+        events.add(connection, "plan.drawn", actor=wish.who, plan=plan_id, recordings=recordings, why=wish.why)
+    return Drawn(plan_id, recordings, known, unknown, missing, looked_at)
+
+
+def _keep_named(connection: Connection, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Drop what was not named; those names that are nobody's."""
+    if names is None:
+        return ()
+    ids = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19]
+    unknown = connection.execute(SQL["unknown_names"], {"names": list(names)}).fetchall()
+    connection.execute(SQL["keep_named"], {"ids": ids, "meta_ids": list(names)})
+    return tuple(row["name"] for row in unknown)
+
+
+def _stored(selection: Selection, wish: Wish) -> dict[str, Any]:
+    told = asdict(selection) | {
+        "start": selection.start.isoformat() if selection.start else None,
+        "stop": selection.stop.isoformat() if selection.stop else None,
+        "names": None if selection.names is None else len(selection.names),  # which they were, plan_recordings says
+    }
+    wanted = asdict(wish) | {"receipt": Jsonb(dict(wish.receipt)), "selection": Jsonb(told)}
+    return {name: value for name, value in wanted.items() if name != "max_attempts"}
+
+
+def _nothing(looked_at: int, known: int, missing: Mapping[str, int]) -> str:
+    said = f"In {looked_at} days nothing is to be made again"
+    if known:
+        said += f": {known} recordings were chosen, and all of them have been made under this very key"
+        said += ". Change a setting, or make them all the same with --force --reason TEXT"
+    if missing["failed_shards"]:
+        said += f". {missing['failed_shards']} shards failed before they were read whole: dayscribe days retry"
+    return said
+
+
+@translated()
+def get(connection: Connection, plan_id: int) -> Plan:
+    """The plan; NoSuchPlan."""
+    row = connection.execute(SQL["get"], {"id": plan_id}).fetchone()
+    if row is None:
+        raise NoSuchPlan(f"The ledger has no plan {plan_id}; see: dayscribe plans list")
+    return Plan(**{name: row[name] for name in Plan.__slots__})
+
+
+@translated()
+def latest(connection: Connection, *, every: bool = True, limit: int = 100) -> list[dict[str, Any]]:
+    """The latest plans, newest first, with how far they are; without `every` only those that are not over."""
+    return connection.execute(SQL["list"], {"every": every, "limit": limit}).fetchall()
+
+
+@translated()
+def by_reason(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
+    """Recordings and seconds of each day and reason; one with two reasons counts under both."""
+    return connection.execute(SQL["by_reason"], {"plan_id": plan_id}).fetchall()
+
+
+@translated()
+def by_day(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
+    """Each day of the plan, with what came of it so far."""
+    return connection.execute(SQL["by_day"], {"plan_id": plan_id}).fetchall()
+
+
+@translated()
+def outcomes(connection: Connection, plan_id: int) -> dict[str, int]:
+    """recordings, remade, known, failed, left; changed: of those left, whose current transcript is another by now."""
+    return _one(connection, "outcomes", plan_id=plan_id)
+
+
+@translated()
+def shards(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
+    """The shards that have to be read, in the plan's order, with where their files should be."""
+    return connection.execute(SQL["shards"], {"plan_id": plan_id}).fetchall()
+
+
+def recordings(connection: Connection, plan_id: int, *, size: int = 1000) -> Iterator[dict[str, Any]]:
+    """Every recording of the plan, page by page: what was, why it is made again, what came of it."""
+    after = 0
+    while rows := _page(connection, plan_id, after, size):
+        yield from rows
+        after = rows[-1]["id"]
+
+
+@translated()
+def _page(connection: Connection, plan_id: int, after: int, limit: int) -> list[dict[str, Any]]:
+    values = {"plan_id": plan_id, "after": after, "limit": limit}
+    return connection.execute(SQL["recordings"], values).fetchall()
+
+
+@translated()
+def measured(connection: Connection, plan: Plan) -> dict[str, Any]:
+    """audio, engine (seconds) and where the figures are from; and the bytes that a recording's results took."""
+    by_key = _one(connection, "measured_of_key", run_key=plan.run_key)
+    own = by_key["engine"] > 0
+    told = by_key if own else _one(connection, "measured")
+    size = _one(connection, "part_bytes", plan_id=plan.id)
+    each = size["bytes"] / size["recordings"] if size["recordings"] else 0.0
+    basis = f"{told['plans']} plans of this key" if own else f"{told['days']} finished days"
+    return {"audio": told["audio"], "engine": told["engine"], "basis": basis, "bytes_each": each}
+
+
+@translated()
+def put_estimate(connection: Connection, plan_id: int, estimate: Mapping[str, Any]) -> None:
+    """Keep what the plan was said to cost, to be held against what it then did."""
+    connection.execute(SQL["put_estimate"], {"plan_id": plan_id, "estimate": Jsonb(dict(estimate))})
+
+
+@translated()
+def move(connection: Connection, plan: Plan, verb: str, *, actor: str) -> None:
+    """Open, pause, resume or cancel it; IllegalMove from a state that does not allow it. Resuming a plan that is done
+    takes up what failed of it."""
+    sources, to = MOVES[verb]
+    with connection.transaction():
+        now = get(connection, plan.id)
+        if now.state not in sources:
+            raise IllegalMove(f"Plan {plan.id} is {now.state}; to {verb} it, it has to be {' or '.join(sources)}.")
+        if now.state == DONE and not _take_up(connection, plan.id):
+            raise IllegalMove(f"Plan {plan.id} is done, and nothing of it failed.")
+        connection.execute(SQL["move"], {"id": plan.id, "to": to, "from": list(sources)})
+        events.add(connection, f"plan.{to}", actor=actor, plan=plan.id)
+
+
+def _take_up(connection: Connection, plan_id: int) -> bool:
+    """Make what failed of a finished plan open again; whether there was anything."""
+    again = connection.execute(SQL["retry_recordings"], {"id": plan_id}).rowcount
+    again += connection.execute(SQL["retry_failed"], {"id": plan_id}).rowcount
+    connection.execute(SQL["reopen_shards"], {"id": plan_id})
+    return again > 0
+
+
+@translated()
+def adopt(connection: Connection, plan: Plan, *, actor: str) -> int:
+    """Make everything that the plan made what readers see, in one transaction: the end of a trial. How many moved."""
+    with connection.transaction():
+        touched = [row["day_id"] for row in connection.execute(SQL["days_of"], {"plan_id": plan.id, "shard_id": None})]
+        for day_id in touched:  # the days first, in one order for everyone
+            days.lock(connection, day_id)
+        moved = connection.execute(SQL["make_current"], {"plan_id": plan.id, "shard_id": None}).rowcount
+        if moved:
+            for day_id in touched:
+                days.count_again(connection, day_id)
+            events.add(connection, "plan.adopted", actor=actor, plan=plan.id, recordings=moved)
+    return moved
+
+
+def _one(connection: Connection, query: str, **values: Any) -> dict[str, Any]:
+    row = connection.execute(SQL[query], values).fetchone()
+    assert row is not None
+    return row

@@ -1,0 +1,419 @@
+-- name: begin_choice
+-- What a selection finds is gathered here, in this transaction only: (recording, why), once for each reason.
+CREATE TEMP TABLE chosen (recording_id bigint NOT NULL, reason text NOT NULL) ON COMMIT DROP;
+
+-- name: scope
+-- The days that are looked at.
+CREATE TEMP TABLE scope ON COMMIT DROP AS
+SELECT d.id, d.date FROM days d JOIN sites i ON i.id = d.site_id
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s);
+
+-- name: index_scope
+CREATE UNIQUE INDEX ON scope (id);
+
+-- name: measure_scope
+-- Before anything is picked: without it the server takes a day for a thousand days, and reads all there is.
+ANALYZE scope;
+
+-- name: measure_choice
+ANALYZE chosen;
+
+-- name: count_scope
+SELECT count(*) AS days FROM scope;
+
+-- name: pick_all
+-- Whoever asks for no reason in particular does not ask for what failed under this very key.
+INSERT INTO chosen SELECT r.id, 'asked for' FROM scope d JOIN recordings r ON r.day_id = d.id WHERE r.state <> 'provisional'
+    AND NOT (r.state = 'quarantined' AND (
+        EXISTS (SELECT FROM parts b JOIN runs u ON u.id = b.run_id WHERE b.id = r.part_id AND u.key = %(run_key)s)
+        OR EXISTS (SELECT FROM plan_recordings q JOIN plans p ON p.id = q.plan_id
+            WHERE q.recording_id = r.id AND q.outcome = 'failed' AND p.run_key = %(run_key)s)));
+
+-- name: pick_quarantined
+INSERT INTO chosen SELECT r.id, 'quarantined' FROM scope d JOIN recordings r ON r.day_id = d.id AND r.state = 'quarantined';
+
+-- name: pick_error
+-- Quarantined for one of these classes.
+INSERT INTO chosen SELECT r.id, 'error=' || r.failure_class FROM scope d
+JOIN recordings r ON r.day_id = d.id AND r.state = 'quarantined' WHERE r.failure_class = ANY (%(classes)s);
+
+-- name: pick_suspect
+-- Those whose current transcript has a flag; of these names only, if some are given.
+INSERT INTO chosen SELECT t.recording_id, 'flag=' || f.flag FROM scope d
+JOIN flags f ON f.day_id = d.id JOIN transcripts t ON t.id = f.transcript_id
+JOIN recordings r ON r.id = t.recording_id AND r.current_id = t.id
+WHERE %(flags)s::text[] IS NULL OR f.flag = ANY (%(flags)s);
+
+-- name: pick_not_model
+INSERT INTO chosen SELECT r.id, 'model=' || coalesce(m.model, 'none') FROM scope d
+JOIN recordings r ON r.day_id = d.id JOIN transcripts t ON t.id = r.current_id
+JOIN (
+    SELECT u.id, (SELECT e ->> 'name' FROM jsonb_array_elements(u.receipt -> 'models') e WHERE e ->> 'kind' = 'asr' LIMIT 1) AS model
+    FROM runs u
+) m ON m.id = t.run_id
+WHERE m.model IS DISTINCT FROM %(model)s;
+
+-- name: pick_not_run
+-- By a run's id, or the first digits of its key.
+INSERT INTO chosen SELECT r.id, 'run=' || left(encode(t.run_key, 'hex'), 12) FROM scope d
+JOIN recordings r ON r.day_id = d.id JOIN transcripts t ON t.id = r.current_id
+WHERE NOT (t.run_id::text = %(run)s OR encode(t.run_key, 'hex') LIKE %(run)s || '%%');
+
+-- name: pick_language
+INSERT INTO chosen SELECT r.id, 'language=' || t.language FROM scope d
+JOIN recordings r ON r.day_id = d.id JOIN transcripts t ON t.id = r.current_id WHERE t.language = %(language)s;
+
+-- name: pick_longer
+INSERT INTO chosen SELECT r.id, 'duration>' || %(seconds)s::text FROM scope d
+JOIN recordings r ON r.day_id = d.id WHERE r.state <> 'provisional' AND r.seconds > %(seconds)s;
+
+-- name: pick_shorter
+INSERT INTO chosen SELECT r.id, 'duration<' || %(seconds)s::text FROM scope d
+JOIN recordings r ON r.day_id = d.id WHERE r.state <> 'provisional' AND r.seconds < %(seconds)s;
+
+-- name: keep_named
+-- Only those whose id of the ledger, or name's stem, somebody wrote down.
+DELETE FROM chosen c USING recordings r WHERE r.id = c.recording_id
+    AND NOT (r.id = ANY (%(ids)s) OR r.meta_id = ANY (%(meta_ids)s));
+
+-- name: unknown_names
+SELECT n.name FROM unnest(%(names)s::text[]) AS n (name)
+WHERE NOT EXISTS (SELECT FROM recordings r JOIN scope d ON d.id = r.day_id WHERE r.meta_id = n.name OR r.id::text = n.name)
+ORDER BY n.name;
+
+-- name: drop_known
+-- What the ledger knows under this key already is never made again.
+WITH gone AS (
+    DELETE FROM chosen c USING transcripts t WHERE t.recording_id = c.recording_id AND t.run_key = %(run_key)s
+    RETURNING c.recording_id
+)
+SELECT count(DISTINCT recording_id) AS recordings FROM gone;
+
+-- name: put_plan
+INSERT INTO plans (selection, who, why, run_key, receipt, forced, keep_current, recordings, seconds)
+VALUES (%(selection)s, %(who)s, %(why)s, %(run_key)s, %(receipt)s, %(forced)s, %(keep_current)s, 0, 0) RETURNING id;
+
+-- name: put_recordings
+-- The plan's recordings in its order, as many as are wanted; with them the shards that have to be read.
+WITH wanted AS (
+    SELECT r.id, r.shard_id, r.day_id, r.current_id, d.date, array_agg(DISTINCT c.reason ORDER BY c.reason) AS reasons
+    FROM chosen c JOIN recordings r ON r.id = c.recording_id JOIN days d ON d.id = r.day_id
+    GROUP BY r.id, d.date
+    ORDER BY CASE WHEN %(newest)s THEN NULL ELSE d.date END, CASE WHEN %(newest)s THEN d.date END DESC, r.id
+    LIMIT %(limit)s
+), held AS (
+    INSERT INTO plan_shards (plan_id, shard_id, day_id, place, max_attempts)
+    SELECT %(plan_id)s, w.shard_id, w.day_id, row_number() OVER (ORDER BY CASE WHEN %(newest)s THEN NULL ELSE w.date END,
+        CASE WHEN %(newest)s THEN w.date END DESC, w.shard_id), %(max_attempts)s
+    FROM (SELECT DISTINCT shard_id, day_id, date FROM wanted) w
+)
+INSERT INTO plan_recordings (plan_id, recording_id, shard_id, reasons, was_id)
+SELECT %(plan_id)s, id, shard_id, reasons, current_id FROM wanted;
+
+-- name: count_recordings
+UPDATE plans p SET recordings = c.recordings, seconds = c.seconds
+FROM (
+    SELECT count(*) AS recordings, coalesce(sum(r.seconds::float8), 0) AS seconds
+    FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id WHERE q.plan_id = %(plan_id)s
+) c WHERE p.id = %(plan_id)s RETURNING p.recordings;
+
+-- name: put_estimate
+UPDATE plans SET estimate = %(estimate)s WHERE id = %(plan_id)s;
+
+-- name: shards_missing
+-- Shards of the scope that were never read whole, and files that never came: no plan has them, since nobody knows what is in them.
+SELECT count(*) FILTER (WHERE s.state = 'failed') AS failed_shards,
+    count(*) FILTER (WHERE s.state IN ('ready', 'leased')) AS open_shards,
+    (SELECT count(*) FROM slots l JOIN scope d ON d.id = l.day_id
+        WHERE l.kind = 'archive' AND l.finding IN ('absent_at_source', 'listed_but_missing', 'empty')) AS missing_files
+FROM scope d JOIN shards s ON s.day_id = d.id;
+
+-- name: get
+SELECT * FROM plans WHERE id = %(id)s;
+
+-- name: list
+SELECT p.id, p.state, p.selection, p.who, p.why, p.run_key, p.recordings, p.seconds, p.keep_current, p.created, p.finished, p.summary,
+    s.shards, s.open AS open_shards, s.failed AS failed_shards
+FROM plans p CROSS JOIN LATERAL (
+    SELECT count(*) AS shards, count(*) FILTER (WHERE state IN ('ready', 'leased')) AS open, count(*) FILTER (WHERE state = 'failed') AS failed
+    FROM plan_shards WHERE plan_id = p.id
+) s
+WHERE %(every)s OR p.state IN ('drawn', 'open', 'paused') ORDER BY p.id DESC LIMIT %(limit)s;
+
+-- name: by_reason
+-- How many recordings of each day a plan has for which reason; one with two reasons counts under both.
+SELECT i.name AS site, d.date, reason, count(*) AS recordings, sum(r.seconds)::float8 AS seconds
+FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+CROSS JOIN LATERAL unnest(q.reasons) AS reason
+WHERE q.plan_id = %(plan_id)s GROUP BY i.name, d.date, reason ORDER BY d.date, i.name, reason;
+
+-- name: by_day
+SELECT i.name AS site, d.date, d.id AS day_id, d.staged, count(*) AS recordings, count(DISTINCT q.shard_id) AS shards, sum(r.seconds)::float8 AS seconds,
+    count(*) FILTER (WHERE q.outcome = 'remade') AS remade, count(*) FILTER (WHERE q.outcome = 'known') AS known,
+    count(*) FILTER (WHERE q.outcome = 'failed') AS failed
+FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+WHERE q.plan_id = %(plan_id)s GROUP BY i.name, d.date, d.id ORDER BY d.date, i.name;
+
+-- name: outcomes
+SELECT count(*) AS recordings, count(*) FILTER (WHERE q.outcome = 'remade') AS remade, count(*) FILTER (WHERE q.outcome = 'known') AS known,
+    count(*) FILTER (WHERE q.outcome = 'failed') AS failed, count(*) FILTER (WHERE q.outcome IS NULL) AS left,
+    count(*) FILTER (WHERE q.outcome IS NULL AND r.current_id IS DISTINCT FROM q.was_id) AS changed
+FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id WHERE q.plan_id = %(plan_id)s;
+
+-- name: recordings
+-- The plan's recordings one page after a key: what was, why, and what came of it.
+SELECT q.recording_id AS id, i.name AS site, d.date, s.name AS shard, r.ordinal, r.meta_id, r.state, r.seconds, q.reasons, q.was_id,
+    q.outcome, q.transcript_id, q.failure_class, q.failure_reason
+FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id JOIN shards s ON s.id = r.shard_id
+JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
+WHERE q.plan_id = %(plan_id)s AND q.recording_id > %(after)s ORDER BY q.recording_id LIMIT %(limit)s;
+
+-- name: shards
+SELECT p.shard_id AS id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged
+FROM plan_shards p JOIN shards s ON s.id = p.shard_id JOIN days d ON d.id = p.day_id JOIN sites i ON i.id = d.site_id
+WHERE p.plan_id = %(plan_id)s ORDER BY p.place;
+
+-- name: part_bytes
+-- How large what is published of a recording was, in the shards of the plan.
+SELECT coalesce(sum(p.size), 0)::float8 AS bytes, coalesce(sum(p.recordings), 0) AS recordings
+FROM parts p JOIN plan_shards s ON s.shard_id = p.shard_id WHERE s.plan_id = %(plan_id)s AND p.state = 'sealed';
+
+-- name: measured
+-- Audio seconds and engine seconds: of plans and days with this very key if there are any, else of the last finished days.
+SELECT coalesce(sum(b.audio), 0)::float8 AS audio, coalesce(sum(b.engine), 0)::float8 AS engine, count(*) AS days
+FROM (
+    SELECT (summary ->> 'audio_seconds')::float8 AS audio, (summary ->> 'engine_seconds')::float8 AS engine
+    FROM days WHERE state IN ('completed', 'completed_with_errors') ORDER BY finished DESC LIMIT 30
+) b WHERE b.engine > 0;
+
+-- name: measured_of_key
+SELECT coalesce(sum(b.audio), 0)::float8 AS audio, coalesce(sum(b.engine), 0)::float8 AS engine, count(*) AS plans
+FROM (
+    SELECT (summary ->> 'audio_seconds')::float8 AS audio, (summary ->> 'engine_seconds')::float8 AS engine
+    FROM plans WHERE state = 'done' AND run_key = %(run_key)s ORDER BY finished DESC LIMIT 10
+) b WHERE b.engine > 0;
+
+-- name: engine_seconds
+SELECT coalesce(sum(engine_seconds), 0)::float8 AS seconds FROM parts WHERE plan_id = %(plan_id)s;
+
+-- name: audio_seconds
+SELECT coalesce(sum(r.seconds), 0)::float8 AS seconds FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id
+WHERE q.plan_id = %(plan_id)s AND q.outcome = 'remade';
+
+-- name: move
+UPDATE plans SET state = %(to)s, changed = now(), started = CASE WHEN %(to)s = 'open' THEN coalesce(started, now()) ELSE started END,
+    finished = CASE WHEN %(to)s = 'cancelled' THEN now() ELSE NULL END, summary = NULL
+WHERE id = %(id)s AND state = ANY (%(from)s);
+
+-- name: retry_failed
+UPDATE plan_shards SET state = 'ready', attempts = 0, ready_at = now(), failure_class = NULL, failure_reason = NULL, changed = now()
+WHERE plan_id = %(id)s AND state = 'failed';
+
+-- name: retry_recordings
+UPDATE plan_recordings SET outcome = NULL, failure_class = NULL, failure_reason = NULL
+WHERE plan_id = %(id)s AND outcome = 'failed';
+
+-- name: reopen_shards
+-- Those that have a recording to make again.
+UPDATE plan_shards s SET state = 'ready', attempts = 0, ready_at = now(), changed = now()
+WHERE s.plan_id = %(id)s AND s.state = 'done'
+    AND EXISTS (SELECT FROM plan_recordings q WHERE q.plan_id = s.plan_id AND q.shard_id = s.shard_id AND q.outcome IS NULL);
+
+-- name: claim
+-- Fresh shards of the plan and those whose lease has lapsed, in its order; every claim raises the epoch.
+WITH fresh AS (
+    SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
+    WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'ready' AND s.ready_at <= now()
+        AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
+    ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
+), lapsed AS (
+    SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
+    WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts
+        AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
+    ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
+), taken AS (
+    SELECT shard_id FROM (SELECT * FROM lapsed UNION ALL SELECT * FROM fresh) u ORDER BY place LIMIT %(count)s
+)
+UPDATE plan_shards s SET state = 'leased', owner = %(owner)s, epoch = s.epoch + 1, attempts = s.attempts + 1,
+    lease_until = clock_timestamp() + %(lease)s, changed = now(), failure_class = NULL, failure_reason = NULL
+FROM taken, shards h, days d, sites i
+WHERE s.plan_id = %(plan_id)s AND s.shard_id = taken.shard_id AND h.id = s.shard_id AND d.id = s.day_id AND i.id = d.site_id
+RETURNING s.shard_id AS id, s.day_id, s.place, h.name, h.slot, h.loose, h.paths, s.epoch, d.staged, d.date, i.name AS site;
+
+-- name: note_known
+-- What somebody else made under this key since the plan was drawn.
+UPDATE plan_recordings q SET outcome = 'known', transcript_id = t.id
+FROM transcripts t, plans p WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(shard_id)s AND q.outcome IS NULL
+    AND p.id = q.plan_id AND NOT p.forced AND t.recording_id = q.recording_id AND t.run_key = p.run_key;
+
+-- name: not_wanted
+-- The recordings of a shard that the plan need not make: all but those of it that have no outcome.
+SELECT r.ordinal, r.sha256 FROM recordings r WHERE r.shard_id = %(shard_id)s AND NOT EXISTS (
+    SELECT FROM plan_recordings q WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL);
+
+-- name: waits
+SELECT EXISTS (
+    SELECT FROM plan_shards s JOIN plans p ON p.id = s.plan_id WHERE s.plan_id = %(plan_id)s AND p.state = 'open'
+        AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
+        AND ((s.state = 'ready' AND s.ready_at <= now()) OR (s.state = 'leased' AND s.lease_until < now()))
+) AS so;
+
+-- name: next_lapse
+-- Seconds until the next claimable moment of the plan.
+SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE state WHEN 'leased' THEN lease_until ELSE ready_at END)
+    - clock_timestamp()))::float8 AS seconds
+FROM plan_shards WHERE plan_id = %(plan_id)s AND state IN ('ready', 'leased');
+
+-- name: exhausted
+-- Of a plan, or of all.
+SELECT plan_id, shard_id, epoch FROM plan_shards
+WHERE (%(plan_id)s::bigint IS NULL OR plan_id = %(plan_id)s) AND state = 'leased' AND lease_until < now() AND attempts >= max_attempts;
+
+-- name: renew
+UPDATE plan_shards s SET lease_until = clock_timestamp() + %(lease)s
+FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS held (id, epoch)
+WHERE s.plan_id = %(plan_id)s AND s.shard_id = held.id AND s.epoch = held.epoch AND s.state = 'leased' RETURNING s.shard_id AS id;
+
+-- name: renew_owned
+UPDATE plan_shards SET lease_until = clock_timestamp() + %(lease)s
+WHERE plan_id = %(plan_id)s AND state = 'leased' AND owner = %(owner)s;
+
+-- name: owned
+SELECT shard_id AS id, epoch FROM plan_shards
+WHERE plan_id = %(plan_id)s AND state = 'leased' AND owner = %(owner)s ORDER BY place;
+
+-- name: claimable
+SELECT count(*) AS shards FROM plan_shards s JOIN plans p ON p.id = s.plan_id
+WHERE s.plan_id = %(plan_id)s AND s.day_id = %(day_id)s AND p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
+    OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts));
+
+-- name: backlog
+-- Days of open plans with work that can be claimed now, without a live order; the oldest plan first, each in its order. An
+-- archive counts by the share of its recordings that is made again.
+SELECT d.id, i.id AS site_id, i.name AS site, d.date, d.state, w.shards, w.bytes, w.plan_id, f.fruitless,
+    extract(epoch FROM clock_timestamp() - f.last)::float8 AS last_ago, f.reason
+FROM (
+    SELECT s.plan_id, s.day_id, min(s.place) AS place, count(*) AS shards,
+        sum(h.size * (SELECT count(*) FROM plan_recordings q WHERE q.plan_id = s.plan_id AND q.shard_id = s.shard_id)
+            / greatest(h.seal_recordings, 1))::bigint AS bytes
+    FROM plans p JOIN plan_shards s ON s.plan_id = p.id JOIN shards h ON h.id = s.shard_id
+    WHERE p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
+        OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
+    GROUP BY s.plan_id, s.day_id
+) w
+JOIN days d ON d.id = w.day_id JOIN sites i ON i.id = d.site_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS fruitless, max(j.finished) AS last, (array_agg(j.message ORDER BY j.id DESC))[1] AS reason
+    FROM jobs j JOIN plans p ON p.id = j.plan_id
+    WHERE j.plan_id = w.plan_id AND j.day_id = d.id AND j.state = 'failed' AND NOT j.fruitful AND j.created > p.changed
+        AND j.id > coalesce((SELECT max(k.id) FROM jobs k WHERE k.plan_id = w.plan_id AND k.day_id = d.id AND k.fruitful), 0)
+) f
+WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.day_id = d.id AND j.kind = 'redo'
+    AND j.state IN ('intent', 'submitted', 'running', 'blocked', 'unknown'))
+ORDER BY w.plan_id, w.place;
+
+-- name: days_open
+-- The days of open plans, whose parts may wait to be recorded.
+SELECT DISTINCT s.plan_id, i.name AS site, d.date FROM plans p JOIN plan_shards s ON s.plan_id = p.id
+JOIN days d ON d.id = s.day_id JOIN sites i ON i.id = d.site_id
+WHERE p.state = 'open' AND s.state IN ('ready', 'leased') ORDER BY s.plan_id, d.date LIMIT %(limit)s;
+
+-- name: lock_shard
+SELECT s.state, s.epoch, p.run_key, p.forced, p.keep_current FROM plan_shards s JOIN plans p ON p.id = s.plan_id
+WHERE s.plan_id = %(plan_id)s AND s.shard_id = %(shard_id)s FOR NO KEY UPDATE OF s;
+
+-- name: put_part
+-- A part that comes too late to be of use is recorded as discarded.
+INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, engine_seconds, plan_id, state)
+SELECT %(name)s, s.shard_id, %(epoch)s, %(run_id)s, %(sha256)s, %(size)s, %(recordings)s, %(engine_seconds)s, s.plan_id,
+    CASE s.state WHEN 'done' THEN 'discarded' ELSE 'provisional' END
+FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.shard_id = %(shard_id)s
+ON CONFLICT (name) DO NOTHING RETURNING id;
+
+-- name: lock_recordings
+-- In the order of their ids, so that two plans never wait for each other; versions are counted only afterwards.
+SELECT r.ordinal, r.sha256 FROM recordings r WHERE r.shard_id = %(shard_id)s AND r.ordinal = ANY (%(ordinals)s)
+ORDER BY r.id FOR NO KEY UPDATE;
+
+-- name: put_result
+-- One version more of a recording; the first for (recording, key) wins, whoever brings it.
+WITH made AS (
+    INSERT INTO transcripts (recording_id, run_id, run_key, version, outcome, language, language_probability, text, words,
+        word_count, flags, part_id, chunks, avg_logprob, no_speech_prob, compression_ratio, coverage, plan_id, forced_by)
+    SELECT r.id, %(run_id)s, %(run_key)s, coalesce((SELECT max(t.version) FROM transcripts t WHERE t.recording_id = r.id), 0) + 1,
+        %(outcome)s, %(language)s, %(language_probability)s, %(text)s, %(words)s, %(word_count)s, %(transcript_flags)s, %(part_id)s,
+        %(chunks)s, %(avg_logprob)s, %(no_speech_prob)s, %(compression_ratio)s, %(coverage)s, %(plan_id)s, %(forced_by)s
+    FROM recordings r JOIN plan_recordings q ON q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL
+    WHERE r.shard_id = %(shard_id)s AND r.ordinal = %(ordinal)s
+    ON CONFLICT (recording_id, run_key, forced_by) DO NOTHING RETURNING id, recording_id
+)
+UPDATE plan_recordings q SET outcome = 'remade', transcript_id = made.id
+FROM made WHERE q.plan_id = %(plan_id)s AND q.recording_id = made.recording_id;
+
+-- name: put_failure
+UPDATE plan_recordings q SET outcome = 'failed', failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+FROM recordings r WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL
+    AND r.shard_id = %(shard_id)s AND r.ordinal = %(ordinal)s;
+
+-- name: progress
+-- A recorded part is progress: the attempts start anew.
+UPDATE plan_shards SET attempts = 0 WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND attempts > 0;
+
+-- name: left
+SELECT count(*) AS recordings FROM plan_recordings WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND outcome IS NULL;
+
+-- name: make_current
+-- What the plan made of a shard becomes what readers see, in one transaction; without a shard, all that it ever made. What
+-- became current once is not made so again by a later reading of the shard: another plan may have moved it on.
+UPDATE recordings r SET current_id = t.id, state = CASE t.outcome WHEN 'speech' THEN 'transcribed' ELSE 'no_speech' END,
+    failure_class = NULL, failure_reason = NULL
+FROM plan_recordings q JOIN transcripts t ON t.id = q.transcript_id
+WHERE q.plan_id = %(plan_id)s AND q.outcome = 'remade' AND (%(shard_id)s::bigint IS NULL
+        OR q.shard_id = %(shard_id)s AND EXISTS (SELECT FROM parts b WHERE b.id = t.part_id AND b.state = 'provisional'))
+    AND r.id = q.recording_id AND r.current_id IS DISTINCT FROM t.id;
+
+-- name: seal_parts
+UPDATE parts SET state = 'sealed' WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND state = 'provisional';
+
+-- name: settle
+UPDATE plan_shards SET state = 'done', owner = NULL, lease_until = NULL, changed = now()
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased';
+
+-- name: judge_again
+UPDATE shards SET judged = NULL WHERE id = %(shard_id)s AND judged IS NOT NULL;
+
+-- name: fail
+UPDATE plan_shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = now(),
+    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased';
+
+-- name: put_back
+UPDATE plan_shards SET state = 'ready', owner = NULL, lease_until = NULL, changed = now(), ready_at = now() + %(wait)s,
+    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased' AND attempts < max_attempts;
+
+-- name: release
+UPDATE plan_shards SET state = 'ready', owner = NULL, lease_until = NULL, changed = now(), attempts = greatest(attempts - 1, 0)
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased';
+
+-- name: lock_plan
+SELECT id FROM plans WHERE id = %(plan_id)s FOR NO KEY UPDATE;
+
+-- name: open_shards
+SELECT count(*) FILTER (WHERE state IN ('ready', 'leased')) AS open, count(*) FILTER (WHERE state = 'failed') AS failed, count(*) AS shards
+FROM plan_shards WHERE plan_id = %(plan_id)s;
+
+-- name: finish
+UPDATE plans SET state = 'done', finished = now(), changed = now(), summary = %(summary)s
+WHERE id = %(plan_id)s AND state IN ('open', 'paused');
+
+-- name: days_of
+-- The days of a plan (or of one of its shards), in the order in which they are locked.
+SELECT DISTINCT day_id FROM plan_shards WHERE plan_id = %(plan_id)s AND (%(shard_id)s::bigint IS NULL OR shard_id = %(shard_id)s)
+ORDER BY day_id;
+
+-- name: stuck
+-- Open plans of which nothing is left to do, and that nobody closed.
+SELECT p.id FROM plans p WHERE p.state = 'open'
+    AND NOT EXISTS (SELECT FROM plan_shards s WHERE s.plan_id = p.id AND s.state IN ('ready', 'leased')) ORDER BY p.id;

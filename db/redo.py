@@ -1,0 +1,274 @@
+"""A plan at work: its shards leased under an epoch of their own, its results recorded beside what readers see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from db import days, events, faults, parts
+from db.connect import Connection, translated
+from db.errors import BadData, LeaseLost
+from db.jobs import Waiting
+from db.plans import SQL
+from db.shards import Leased
+
+
+@translated()
+def waits(connection: Connection, *, plan_id: int, day_id: int | None = None) -> bool:
+    """Whether a claim would find something now, or something to give up."""
+    row = connection.execute(SQL["waits"], {"plan_id": plan_id, "day_id": day_id}).fetchone()
+    return row is not None and bool(row["so"])
+
+
+@translated()
+def claim(
+    connection: Connection, *, owner: str, count: int, lease: timedelta, plan_id: int, day_id: int | None = None
+) -> list[Leased]:
+    """Lease up to `count` shards of an open plan (of one day of it, if that is given), in its order. Of each, all
+    recordings but those that the plan has yet to make are `known`. A shard of which nothing is left to make is settled
+    here, and nothing of it is read."""
+    faults.point("claim.before")
+    wanted = {"owner": owner, "count": count, "lease": lease, "plan_id": plan_id, "day_id": day_id}
+    rows = connection.execute(SQL["claim"], wanted).fetchall()
+    if len(rows) < count:
+        give_up_exhausted(connection, plan_id, actor=owner)
+    leased = []
+    for row in sorted(rows, key=lambda row: row["place"]):
+        if _settle_if_done(connection, plan_id, row, actor=owner):
+            continue
+        where = {"plan_id": plan_id, "shard_id": row["id"]}
+        known = {one["ordinal"]: one["sha256"] for one in connection.execute(SQL["not_wanted"], where)}
+        values = {name: row[name] for name in Leased.__slots__ if name in row and name != "paths"}
+        leased.append(Leased(**values, paths=tuple(row["paths"]), known=known, plan_id=plan_id))
+    faults.point("claim.committed")
+    return leased
+
+
+@translated()
+def next_lapse(connection: Connection, *, plan_id: int) -> float | None:
+    """Seconds until a shard of the plan can next be claimed; None when none is open."""
+    row = connection.execute(SQL["next_lapse"], {"plan_id": plan_id}).fetchone()
+    return None if row is None or not row["open"] else float(row["seconds"])
+
+
+@translated()
+def renew(connection: Connection, held: Sequence[tuple[int, int]], *, lease: timedelta, plan_id: int) -> set[int]:
+    """Renew the leases of (shard id, epoch) pairs; returns the ids that are still ours."""
+    values = {"ids": [i for i, _ in held], "epochs": [e for _, e in held], "lease": lease, "plan_id": plan_id}
+    return {row["id"] for row in connection.execute(SQL["renew"], values)}
+
+
+@translated()
+def fail(
+    connection: Connection,
+    shard_id: int,
+    epoch: int,
+    *,
+    failure: tuple[str, str],
+    actor: str,
+    discard: bool,  # noqa: ARG001 - what was read is that recording, byte for byte, whatever else the archive lost
+    plan_id: int,
+) -> None:
+    """Give the plan's shard up (class, reason), and close the plan if it was the last; LeaseLost: another epoch."""
+    kind, reason = failure
+    where = {"plan_id": plan_id, "shard_id": shard_id, "epoch": epoch}
+    with connection.transaction():
+        if connection.execute(SQL["fail"], where | {"failure_class": kind, "failure_reason": reason}).rowcount != 1:
+            raise LeaseLost
+        told: dict[str, Any] = {"plan": plan_id, "failure_class": kind, "failure_reason": reason}
+        events.add(connection, "plan.shard_failed", actor=actor, shard_id=shard_id, **told)
+        faults.point("fail.intx")
+        close_if_done(connection, plan_id, actor=actor)
+    faults.point("fail.committed")
+
+
+@translated()
+def put_back(
+    connection: Connection,
+    shard_id: int,
+    epoch: int,
+    *,
+    failure: tuple[str, str],
+    wait: timedelta,
+    actor: str,
+    plan_id: int,
+) -> None:
+    """Return the shard for a later try; when its attempts are used up it fails instead."""
+    values = {"plan_id": plan_id, "shard_id": shard_id, "epoch": epoch, "wait": wait}
+    told = {"failure_class": failure[0], "failure_reason": failure[1]}
+    if connection.execute(SQL["put_back"], values | told).rowcount != 1:
+        fail(connection, shard_id, epoch, failure=failure, actor=actor, discard=False, plan_id=plan_id)
+
+
+@translated()
+def release(connection: Connection, shard_id: int, epoch: int, *, plan_id: int) -> None:
+    """Give the shard back untouched, after a stop on request; LeaseLost under another epoch."""
+    values = {"plan_id": plan_id, "shard_id": shard_id, "epoch": epoch}
+    if connection.execute(SQL["release"], values).rowcount != 1:
+        raise LeaseLost
+
+
+@translated()
+def record(
+    connection: Connection,
+    part: parts.Part,
+    plan_id: int,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    sealed: bool,
+    actor: str,
+) -> parts.Recorded:
+    """Record a part of a plan in one transaction; twice changes nothing. Results are welcome from any epoch. They are
+    versions beside what readers see, until the shard's last part makes all of them current at once."""
+    faults.point("record.before")
+    run_id = parts.put_run(connection, part)
+    where = {"plan_id": plan_id, "shard_id": part.shard_id, "epoch": part.epoch}
+    with connection.transaction():
+        day_id = days.lock_of_shard(connection, part.shard_id) if sealed else None
+        held = connection.execute(SQL["lock_shard"], where).fetchone()
+        if held is None:
+            raise BadData(f"part {part.name} is of shard {part.shard_id} of plan {plan_id}, which has no such shard")
+        if held["run_key"] != part.run_key:
+            raise BadData(f"part {part.name} was made under another key than plan {plan_id} is of")
+        part_id = parts.put_part(connection, SQL["put_part"], part, run_id, len(results), plan_id=plan_id)
+        if part_id is None:
+            return parts.Recorded(new=False, settled=False, stale=False)
+        _put_results(connection, part, where, (part_id, run_id, plan_id if held["forced"] else 0), results)
+        faults.point("record.intx")
+        ours = held["state"] == "leased" and held["epoch"] == part.epoch
+        if ours:
+            connection.execute(SQL["progress"], where)
+        settled = ours and day_id is not None and _finish(connection, where, day_id, actor=actor)
+    faults.point("record.committed")
+    return parts.Recorded(new=True, settled=settled, stale=not ours)
+
+
+def _put_results(
+    connection: Connection,
+    part: parts.Part,
+    where: Mapping[str, int],
+    ids: tuple[int, int, int],
+    results: Sequence[Mapping[str, Any]],
+) -> None:
+    part_id, run_id, forced_by = ids
+    wanted = {"shard_id": part.shard_id, "ordinals": [result["ordinal"] for result in results]}
+    known = {row["ordinal"]: row["sha256"] for row in connection.execute(SQL["lock_recordings"], wanted)}
+    common = {"part_id": part_id, "run_id": run_id, "run_key": part.run_key, "forced_by": forced_by, **where}
+    for result in results:
+        if known.get(result["ordinal"]) != result["sha256"]:
+            raise BadData(
+                f"part {part.name}: recording {result['ordinal']} has other bytes than when it was transcribed first;"
+                " put the right archive back, then: dayscribe plans resume"
+            )
+        values = dict.fromkeys(parts.QUALITY) | common | dict(result)
+        connection.execute(SQL["put_failure" if result["outcome"] is None else "put_result"], values)
+
+
+def _settle_if_done(connection: Connection, plan_id: int, row: Mapping[str, Any], *, actor: str) -> bool:
+    """Note what others made meanwhile; settle the shard if that was all of it."""
+    where = {"plan_id": plan_id, "shard_id": row["id"], "epoch": row["epoch"]}
+    with connection.transaction():
+        day_id = days.lock_of_shard(connection, row["id"])
+        return _finish(connection, where, day_id, actor=actor)
+
+
+def _finish(connection: Connection, where: Mapping[str, int], day_id: int, *, actor: str) -> bool:
+    """When nothing of the shard is left to make: all of it becomes current, the shard is settled, the plan perhaps
+    closed; in the caller's transaction, which holds the day's row."""
+    connection.execute(SQL["note_known"], where)
+    left = connection.execute(SQL["left"], where).fetchone()
+    held = connection.execute(SQL["lock_shard"], where).fetchone()
+    if left is None or left["recordings"] or held is None:
+        return False
+    if connection.execute(SQL["settle"], where).rowcount != 1:
+        raise LeaseLost
+    moved = 0
+    if not held["keep_current"]:
+        moved = connection.execute(SQL["make_current"], where).rowcount
+        faults.point("seal.intx")
+        if moved:
+            connection.execute(SQL["judge_again"], where)
+            days.count_again(connection, day_id)
+    connection.execute(SQL["seal_parts"], where)
+    detail = {"plan": where["plan_id"], "epoch": where["epoch"], "current": moved}
+    events.add(connection, "plan.shard_done", actor=actor, day_id=day_id, shard_id=where["shard_id"], **detail)
+    faults.point("settle.intx")
+    close_if_done(connection, where["plan_id"], actor=actor)
+    return True
+
+
+def close_if_done(connection: Connection, plan_id: int, *, actor: str) -> bool:
+    """Close the plan with its summary when no shard of it is open. Holds the plan's row while it counts."""
+    connection.execute(SQL["lock_plan"], {"plan_id": plan_id})
+    counts = connection.execute(SQL["open_shards"], {"plan_id": plan_id}).fetchone()
+    if counts is None or counts["open"]:
+        return False
+    made = connection.execute(SQL["outcomes"], {"plan_id": plan_id}).fetchone()
+    engine = connection.execute(SQL["engine_seconds"], {"plan_id": plan_id}).fetchone()
+    audio = connection.execute(SQL["audio_seconds"], {"plan_id": plan_id}).fetchone()
+    assert made
+    assert engine
+    assert audio
+    summary = {
+        **{name: made[name] for name in ("recordings", "remade", "known", "failed", "left")},
+        "failed_shards": counts["failed"],
+        "shards": counts["shards"],
+        "engine_seconds": round(engine["seconds"], 3),
+        "audio_seconds": round(audio["seconds"], 3),
+    }
+    done = connection.execute(SQL["finish"], {"plan_id": plan_id, "summary": Jsonb(summary)}).rowcount == 1
+    if done:
+        events.add(connection, "plan.done", actor=actor, plan=plan_id, **summary)
+    return done
+
+
+@translated()
+def close_stuck(connection: Connection, *, actor: str) -> int:
+    """Close the plans of which nothing is left to do, and that nobody closed; how many there were."""
+    closed = 0
+    for row in connection.execute(SQL["stuck"]).fetchall():
+        with connection.transaction():
+            closed += close_if_done(connection, row["id"], actor=actor)
+    return closed
+
+
+@translated()
+def renew_owned(connection: Connection, owner: str, *, lease: timedelta, plan_id: int) -> int:
+    """Renew all leases of an owner that cannot do it itself: a job whose tasks reach no ledger."""
+    return connection.execute(SQL["renew_owned"], {"owner": owner, "lease": lease, "plan_id": plan_id}).rowcount
+
+
+@translated()
+def owned(connection: Connection, owner: str, *, plan_id: int) -> list[dict[str, Any]]:
+    """id and epoch of the plan's shards that this owner holds."""
+    return connection.execute(SQL["owned"], {"owner": owner, "plan_id": plan_id}).fetchall()
+
+
+@translated()
+def backlog(connection: Connection) -> list[Waiting]:
+    """The days of open plans with work to do and no live order, the oldest plan first."""
+    return [Waiting(**row) for row in connection.execute(SQL["backlog"])]
+
+
+@translated()
+def days_open(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
+    """plan_id, site and date of what open plans have yet to do."""
+    return connection.execute(SQL["days_open"], {"limit": limit}).fetchall()
+
+
+@translated()
+def give_up_exhausted(connection: Connection, plan_id: int | None = None, *, actor: str) -> int:
+    """Fail the shards of a plan, or of all, whose last allowed worker vanished; how many there were."""
+    given_up = 0
+    failure = ("attempts_exhausted", "every worker that took this shard ended before it could record anything")
+    for row in connection.execute(SQL["exhausted"], {"plan_id": plan_id}).fetchall():
+        where = (row["shard_id"], row["epoch"])
+        try:
+            fail(connection, *where, failure=failure, actor=actor, discard=False, plan_id=row["plan_id"])
+        except LeaseLost:  # another worker was quicker
+            continue
+        given_up += 1
+    return given_up

@@ -1,0 +1,149 @@
+"""`dayscribe plans`: what is to be made again, how far that is, and a person's word on it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+import click
+
+from hpc.cli.display import Column, clock
+from hpc.cli.options import App, answering
+
+
+@click.group()
+def command() -> None:
+    """Look at plans, pause them, or end them."""
+
+
+@command.command("list")
+@click.option("--live", is_flag=True, help="Only those that are not over.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@answering
+def list_plans(app: App, /, *, live: bool, limit: int) -> None:
+    """List plans, the newest first."""
+    from db import plans
+    from hpc import wiring
+
+    with wiring.session(app.settings) as session:
+        rows = session(plans.latest, every=not live, limit=limit)
+    told = [
+        row
+        | {"done": row["shards"] - row["open_shards"], "audio": clock(row["seconds"]), "key": row["run_key"].hex()[:12]}
+        for row in rows
+    ]
+    columns = [Column("id", right=True), Column("state"), Column("recordings", right=True), Column("audio", right=True)]
+    columns += [
+        Column("done", "archives", right=True),
+        Column("shards", "of", right=True),
+        Column("key"),
+        Column("who"),
+        Column("why"),
+    ]
+    app.display.table(told, columns, empty="There are no such plans; dayscribe reprocess draws one.")
+
+
+@command.command()
+@click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
+@click.option("--recordings", "every", is_flag=True, help="Each recording of it, with its reasons and what came of it.")
+@answering
+def show(app: App, /, *, plan_id: int, every: bool) -> None:
+    """Show a plan: what it is of, what it costs, how far it is."""
+    from db import plans
+    from hpc import wiring
+
+    with wiring.session(app.settings) as session:
+        plan = session(plans.get, plan_id)
+        if every:
+            rows = session(lambda connection: list(plans.recordings(connection, plan_id)))
+            _show_recordings(app, rows)
+            return
+        days, counts = session(plans.by_day, plan_id), session(plans.outcomes, plan_id)
+        failed = [shard for shard in session(plans.shards, plan_id) if shard["state"] == "failed"]
+        reasons = session(plans.by_reason, plan_id)
+    told: dict[str, Any] = {
+        "plan": plan.id, "state": plan.state, "who": plan.who, "why": plan.why, "key": plan.run_key.hex(),
+        "drawn": plan.created, "began": plan.started, "ended": plan.finished, "keep_current": plan.keep_current,
+        "forced": plan.forced, **counts,
+    }  # fmt: skip
+    if app.as_json:
+        more = {
+            "estimate": plan.estimate,
+            "summary": plan.summary,
+            "receipt": plan.receipt,
+            "selection": plan.selection,
+        }
+        app.display.record(
+            told | more | {"days": days, "reasons": reasons, "failed_archives": [_failed(one) for one in failed]}
+        )
+        return
+    app.display.record(told)
+    counted = [Column(name, right=True) for name in ("recordings", "remade", "known", "failed")]
+    app.display.table(days, [Column("site"), Column("date"), Column("shards", "archives", right=True), *counted])
+    app.display.table(reasons, [Column("site"), Column("date"), Column("reason"), Column("recordings", right=True)])
+    if failed:
+        columns = [
+            Column("site"),
+            Column("date"),
+            Column("name", "failed archive"),
+            Column("failure_class", "class"),
+            Column("failure_reason"),
+        ]
+        app.display.table([_failed(one) for one in failed], columns)
+
+
+def _failed(shard: dict[str, Any]) -> dict[str, Any]:
+    return {name: shard[name] for name in ("site", "date", "name", "failure_class", "failure_reason")}
+
+
+def _show_recordings(app: App, rows: list[dict[str, Any]]) -> None:
+    names = ("id", "site", "date", "shard", "meta_id", "outcome", "reasons", "failure_class")
+    told = [{name: row[name] for name in names} | {"reasons": ", ".join(row["reasons"])} for row in rows]
+    app.display.table(told, [Column(name) for name in names])
+
+
+@command.command()
+@click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
+@answering
+def pause(app: App, /, *, plan_id: int) -> None:
+    """Claim nothing more of a plan; what is at work ends well."""
+    _move(app, plan_id, "pause")
+
+
+@command.command()
+@click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
+@answering
+def resume(app: App, /, *, plan_id: int) -> None:
+    """Go on with a paused plan, or take up what failed of one that is done."""
+    _move(app, plan_id, "resume")
+
+
+@command.command()
+@click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
+@answering
+def cancel(app: App, /, *, plan_id: int) -> None:
+    """End a plan; what it made so far stays."""
+    _move(app, plan_id, "cancel")
+
+
+@command.command()
+@click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
+@answering
+def adopt(app: App, /, *, plan_id: int) -> None:
+    """Let readers see what a trial made (--keep-current), all at once."""
+    from db import plans
+    from hpc import wiring
+
+    with wiring.session(app.settings) as session:
+        plan = session(plans.get, plan_id)
+        moved = session(plans.adopt, plan, actor=getpass.getuser())
+    app.display.record({"plan": plan_id, "recordings": moved})
+
+
+def _move(app: App, plan_id: int, verb: str) -> None:
+    from db import plans
+    from hpc import wiring
+
+    with wiring.session(app.settings) as session:
+        session(plans.move, session(plans.get, plan_id), verb, actor=getpass.getuser())
+        app.display.record({"plan": plan_id, "state": session(plans.get, plan_id).state})

@@ -1,0 +1,292 @@
+"""`dayscribe reprocess`: says exactly what would be made again, and why; then makes exactly that."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from hpc.cli.display import Column, clock
+from hpc.cli.options import DAY, App, answering
+
+if TYPE_CHECKING:
+    from db.plans import Criterion, Drawn, Plan
+    from db.session import Session
+    from hpc.model import Run
+    from hpc.reprocess import Estimate
+
+
+class Only(click.ParamType["Criterion"]):
+    """A reason for which recordings are chosen."""
+
+    name = "reason"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Criterion:
+        from db.errors import DayscribeError
+        from hpc.reprocess import criterion
+
+        try:
+            return criterion(value)
+        except DayscribeError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - the names are the library's
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        from hpc.reprocess import FORMS
+
+        return [CompletionItem(form) for form in FORMS if form.startswith(incomplete)]
+
+
+@click.command()
+@click.option("--date", "on", type=DAY, help="One day.")
+@click.option("--from", "start", type=DAY, help="The first day.")
+@click.option("--to", "stop", type=DAY, help="The last day.")
+@click.option("--site", metavar="NAME", help="Only this site.")
+@click.option(
+    "--recordings", "names", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Only these: a file with an id of the ledger, or a file name's stem, a line.",
+)  # fmt: skip
+@click.option(
+    "--only", "only", type=Only(), multiple=True,
+    help="failed, quarantined, suspect, lang-mismatch, flag=NAME, error=CLASS, model!=NAME, run!=RUN, language=CODE, "
+    "duration>SECONDS or duration<SECONDS; repeated: any of them. Without: all that were made otherwise.",
+)  # fmt: skip
+@click.option(
+    "--order",
+    type=click.Choice(["oldest", "newest"]),
+    default="oldest",
+    show_default=True,
+    help="Which days come first.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many recordings.")
+@click.option("--force", is_flag=True, help="Also what has been made under this very key; needs --reason.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the plan.")
+@click.option("--keep-current", is_flag=True, help="A trial: readers go on seeing what they see.")
+@click.option("--dry-run", is_flag=True, help="Store the plan and show it; nothing is made.")
+@click.option("--plan", "plan_id", type=click.IntRange(1), help="Run this stored plan: exactly what was shown.")
+@click.option("--here", is_flag=True, help="In this process, not by the tick's next jobs.")
+@answering
+def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **asked: Any) -> None:
+    """Make recordings again, by reason.
+
+    Draws a plan: which recordings, why, what they cost. It is stored; `--dry-run` ends there, and `--plan ID` runs it
+    later. Without either it is opened at once. What has been made under the present settings is never made again. Old
+    transcripts stay what readers see until an archive's new ones are all there. A day's state does not change.
+    """
+    from db import plans
+    from hpc import login_nodes, wiring
+
+    if here and not dry_run:
+        login_nodes.refuse(app.settings.login_nodes, "a worker")
+    _check(plan_id, dry_run, asked)
+    with wiring.session(app.settings) as session:
+        _, run = wiring.run_of(app.settings, why=asked["reason"])
+        if plan_id is not None:
+            plan = session(plans.get, plan_id)
+        else:
+            try:
+                plan = _draw(app, session, run, asked, dry_run=dry_run, here=here)
+            except plans.NothingChosen as nothing:
+                app.display.say(str(nothing))
+                if app.as_json:
+                    app.display.record({"plan": None, "recordings": 0, "known": nothing.known, **nothing.missing})
+                return
+        if not dry_run:
+            _run(app, session, plan, run, here=here)
+
+
+def _check(plan_id: int | None, dry_run: bool, asked: dict[str, Any]) -> None:
+    if plan_id is not None and (dry_run or any(value for name, value in asked.items() if name != "order")):
+        raise click.UsageError("--plan runs a plan as it was drawn; leave everything else but --here out")
+    if asked["on"] and (asked["start"] or asked["stop"]):
+        raise click.UsageError("--date is one day; use --from and --to without it")
+    if asked["start"] and asked["stop"] and asked["start"] > asked["stop"]:
+        raise click.UsageError(f"--from {asked['start']} comes after --to {asked['stop']}")
+    if asked["force"] and not asked["reason"].strip():
+        raise click.UsageError("--force needs --reason TEXT: the plan keeps it")
+    where = ("on", "start", "stop", "site", "names")
+    if plan_id is None and not any(asked[name] for name in where):
+        raise click.UsageError("say which: --date DAY, --from DAY --to DAY, --site NAME or --recordings FILE")
+
+
+def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_run: bool, here: bool) -> Plan:
+    from db import plans, sites
+    from hpc import reprocess
+
+    if asked["site"]:
+        session(sites.get, asked["site"])
+    chosen = reprocess.selection(
+        asked["only"], site=asked["site"], start=asked["on"] or asked["start"], stop=asked["on"] or asked["stop"],
+        names=None if asked["names"] is None else _names(asked["names"]), newest_first=asked["order"] == "newest",
+        limit=asked["limit"],
+    )  # fmt: skip
+    wish = reprocess.wish(
+        run, who=getpass.getuser(), why=asked["reason"].strip(), forced=asked["force"],
+        keep_current=asked["keep_current"], max_attempts=app.settings.worker.max_attempts,
+    )  # fmt: skip
+    drawn = session(plans.draw, chosen, wish)
+    plan = session(plans.get, drawn.id)
+    estimate = session(reprocess.estimate, plan, app.settings.slurm)
+    for name in drawn.unknown_names[:10]:
+        app.display.warn(f"no recording of these days is named {name!r}")
+    show(app, session, plan, estimate, drawn)
+    if dry_run:
+        app.display.say(f"run exactly this: dayscribe reprocess --plan {plan.id}{' --here' if here else ''}")
+    return plan
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(dict.fromkeys(stripped for line in lines if (stripped := line.strip().replace("\0", ""))))
+
+
+def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Drawn | None = None) -> None:
+    """The plan as a person reads it: per day and reason, then what it costs."""
+    from db import plans
+
+    rows = session(plans.by_reason, plan.id)
+    told: dict[str, Any] = {
+        "plan": plan.id, "state": plan.state, "recordings": plan.recordings, "audio_seconds": plan.seconds,
+        "key": plan.run_key.hex(), "keep_current": plan.keep_current, "forced": plan.forced, "why": plan.why,
+        "estimate": estimate.as_dict(),
+    }  # fmt: skip
+    if drawn is not None:
+        told |= {"known": drawn.known, "unknown_names": list(drawn.unknown_names), **drawn.missing}
+    if app.as_json:
+        app.display.record(told | {"reasons": rows})
+        return
+    columns = [
+        Column("site"),
+        Column("date"),
+        Column("reason"),
+        Column("recordings", right=True),
+        Column("audio", right=True),
+    ]
+    app.display.table([row | {"audio": clock(row["seconds"] or 0.0)} for row in rows], columns)
+    app.display.record(_in_words(plan, estimate, drawn))
+
+
+def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn | None) -> dict[str, Any]:
+    source = estimate.source
+    said: dict[str, Any] = {
+        "plan": f"{plan.id} ({plan.state})",
+        "recordings": plan.recordings,
+        "audio": clock(plan.seconds),
+    }
+    if drawn is not None and drawn.known:
+        said["made already"] = f"{drawn.known} more, under this very key: nothing to do"
+    if drawn is not None and drawn.missing["failed_shards"]:
+        said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
+    hours = "not known: " + estimate.basis
+    if estimate.engine_hours is not None:
+        hours = f"{clock(estimate.engine_hours * 3600)} of the engine, by {estimate.basis}"
+    said["cost"] = hours
+    said["disk"] = f"{_size(estimate.disk_bytes)} of results"
+    said["read"] = f"{source.archives} archives, {_size(source.bytes)}"
+    if source.gone:
+        days = ", ".join(source.gone_days[:5]) + (" …" if len(source.gone_days) > 5 else "")
+        said["not here"] = f"{source.gone} archives, {_size(source.gone_bytes)}, have to be fetched again: {days}"
+    finish = (
+        "" if estimate.finish_hours is None else f", done {clock(estimate.finish_hours * 3600)} after the first starts"
+    )
+    said["on SLURM"] = f"{estimate.tasks} tasks of {estimate.task_minutes} minutes{finish}"
+    said["readers"] = (
+        "go on seeing what they see" if plan.keep_current else "see an archive's new version once it is whole"
+    )
+    return said
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _run(app: App, session: Session, plan: Plan, run: Run, *, here: bool) -> None:
+    from db import plans
+    from hpc import reprocess
+
+    before = session(plans.outcomes, plan.id)
+    if not session(reprocess.begin, plan, run, actor=getpass.getuser()):
+        app.display.say(f"plan {plan.id} is done, nothing is to do: {_made(plan.summary or {})}")
+        if app.as_json:
+            app.display.record({"plan": plan.id, "state": plan.state, "summary": plan.summary})
+        _tell_of_failures(plan.id, plan.summary or {})
+        return
+    if before["changed"]:
+        app.display.say(
+            f"since it was drawn, {before['changed']} of its recordings got another current transcript; they are made"
+            " all the same, unless it is of this key"
+        )
+    if not here:
+        app.display.say(f"plan {plan.id} is open: the next tick gives it jobs, after the days that wait")
+        return
+    _work(app, session, plan)
+
+
+def _work(app: App, session: Session, plan: Plan) -> None:
+    from functools import partial
+
+    from db import plans, redo
+    from hpc.cli.work_here import Piece, work_piece
+    from hpc.feeds.ledger.desk import of_plan
+    from hpc.stages.publish import folder_of
+
+    def halted() -> str | None:
+        state = session(plans.get, plan.id).state
+        return f"plan {plan.id} is {state}" if state in (plans.PAUSED, plans.CANCELLED) else None
+
+    days = session(plans.by_day, plan.id)
+    shards = session(plans.shards, plan.id)
+    piece = Piece(
+        label=f"plan {plan.id}",
+        shards=sum(shard["state"] in ("ready", "leased") for shard in shards),
+        desk=of_plan(plan.id),
+        folders=[folder_of(app.settings.results_folder, day["site"], day["date"], plan.id) for day in days],
+        next_lapse=partial(redo.next_lapse, plan_id=plan.id),
+        halted=halted,
+    )
+    worked = work_piece(app, session, why=plan.why or f"plan {plan.id}", piece=piece)
+    session(redo.close_stuck, actor=getpass.getuser())
+    done = session(plans.get, plan.id)
+    summary = dict(done.summary or session(plans.outcomes, plan.id))
+    app.display.record(
+        {"plan": done.id, "state": done.state, **summary, "took": clock(worked.seconds), "expected": _expected(done)}
+    )
+    _tell_of_failures(plan.id, summary)
+
+
+def _tell_of_failures(plan_id: int, summary: Mapping[str, Any]) -> None:
+    """In the exit code, too, as a day's command does."""
+    from hpc.errors import QuarantinedRecordings
+
+    if summary.get("failed") or summary.get("failed_shards"):
+        raise QuarantinedRecordings(
+            f"plan {plan_id}: {_made(summary)}; see: dayscribe plans show {plan_id}. Take up what failed:"
+            f" dayscribe plans resume {plan_id}"
+        )
+
+
+def _expected(plan: Plan) -> str:
+    hours = plan.estimate.get("engine_hours")
+    took = (plan.summary or {}).get("engine_seconds")
+    if hours is None or not took:
+        return "nothing was measured before"
+    return f"{clock(hours * 3600)} of the engine; it was {clock(took)} ({100 * (hours * 3600 - took) / took:+.0f} %)"
+
+
+def _made(summary: Mapping[str, Any]) -> str:
+    words = {"remade": "made again", "known": "there already", "failed": "failed", "failed_shards": "archives failed"}
+    return (
+        ", ".join(f"{summary[name]} {word}" for name, word in words.items() if summary.get(name)) or "nothing was made"
+    )

@@ -1,0 +1,200 @@
+"""A plan: which recordings are made again, why, and what that costs; then the run of exactly that plan."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from db import plans
+from db.connect import Connection
+from db.errors import BadData, IllegalMove
+from db.plans import Criterion, Plan, Selection, Wish
+from hpc.errors import BadSetting, FailureClass
+from hpc.model import Run
+from hpc.sections import SlurmSettings
+from hpc.tick.sizing import LOAD_SECONDS, Speed, size
+
+OURS = (
+    FailureClass.ENGINE_ERROR, FailureClass.ENGINE_CRASH, FailureClass.DECODER_CRASH, FailureClass.DECODE_TIMEOUT,
+    FailureClass.RESOURCE_LIMIT,
+)  # fmt: skip
+"""Failures that another run may not meet: of the machine or the program, rather than of the recording's bytes."""
+
+FORMS = (
+    "failed", "quarantined", "suspect", "missing", "lang-mismatch", "flag=NAME", "error=CLASS", "model!=NAME",
+    "run!=RUN", "language=CODE", "duration>SECONDS", "duration<SECONDS",
+)  # fmt: skip
+MISSING = Criterion("missing")  # no recording is known that it could find
+_NAMED = re.compile(r"(flag|error|language|duration|model|run)(!=|=|>|<)(.+)", re.DOTALL)
+
+
+class OtherSettings(BadSetting):
+    """The plan was drawn under other settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whether the audio that a plan has to read is where the ledger says."""
+
+    archives: int = 0
+    bytes: int = 0
+    gone: int = 0
+    gone_bytes: int = 0
+    gone_days: tuple[str, ...] = ()  # "zurich 2025-01-31"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan costs, from what was measured; None: nothing was measured yet."""
+
+    engine_hours: float | None
+    basis: str
+    disk_bytes: int
+    tasks: int
+    task_minutes: int
+    finish_hours: float | None  # with so many tasks at once, from when the first of them starts
+    source: Source = field(default_factory=Source)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def criterion(text: str) -> Criterion:
+    """What one --only asks for; BadSetting with all forms that there are."""
+    simple = {
+        "failed": Criterion("error", [kind.value for kind in OURS]),
+        "quarantined": Criterion("quarantined"),
+        "suspect": Criterion("suspect"),
+        "missing": MISSING,
+        "lang-mismatch": Criterion("suspect", ["language"]),
+    }
+    if text in simple:
+        return simple[text]
+    found = _NAMED.fullmatch(text)
+    made = _named(*found.groups()) if found else None
+    if made is None:
+        raise BadSetting(f"--only {text!r} is none of: {', '.join(FORMS)}")
+    return made
+
+
+def _named(name: str, sign: str, value: str) -> Criterion | None:
+    if name == "duration" and sign in "<>":
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise BadSetting(f"--only duration{sign}{value}: {value!r} is no number of seconds")
+        return Criterion("longer" if sign == ">" else "shorter", seconds)
+    if name == "error" and sign == "=":
+        known = [kind.value for kind in FailureClass]
+        if unknown := [one for one in value.split(",") if one not in known]:
+            raise BadSetting(f"--only error={unknown[0]}: there is no such class; there are {', '.join(known)}")
+        return Criterion("error", value.split(","))
+    makers = {
+        ("flag", "="): "suspect",
+        ("language", "="): "language",
+        ("model", "!="): "not_model",
+        ("run", "!="): "not_run",
+    }
+    kind = makers.get((name, sign))
+    if kind is None:
+        return None
+    return Criterion(kind, value.split(",") if kind == "suspect" else value)
+
+
+def selection(criteria: Iterable[Criterion], **where: Any) -> Selection:
+    """The selection; without a criterion all recordings that were not made as they would be made now."""
+    wanted = tuple(criteria)
+    found = tuple(one for one in wanted if one is not MISSING)
+    if wanted and not found:
+        raise BadData(
+            "What is missing has no recordings that a plan could name: files that never came are fetched by the tick"
+            " (dayscribe days show), shards that failed are taken up by dayscribe days retry"
+        )
+    return Selection(found or (Criterion("all"),), **where)
+
+
+def wish(run: Run, **how: Any) -> Wish:
+    """By whose will it is made again, and how: as `run` says."""
+    return Wish(run_key=run.key, receipt=run.receipt, **how)
+
+
+def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estimate:
+    """What the plan costs, from the speed of earlier work; kept with the plan."""
+    shards = plans.shards(connection, plan.id)
+    told = plans.measured(connection, plan)
+    source = look_at_source(shards)
+    disk = round(told["bytes_each"] * plan.recordings)
+    engine = plan.seconds * told["engine"] / told["audio"] if told["audio"] > 0 and told["engine"] > 0 else None
+    # Archives are read whole, but the engine is what takes long: their bytes pass as fast as their recordings are made.
+    rate = source.bytes / engine if engine else None
+    job = size(wanted, shards=len(shards), byte_count=source.bytes, speed=Speed(rate), room=wanted.at_once)
+    hours = None if engine is None else (LOAD_SECONDS + engine / job.tasks) / 3600
+    basis = told["basis"] if engine is not None else "no speed measured yet"
+    made = Estimate(
+        None if engine is None else round(engine / 3600, 4), basis, disk, job.tasks, job.minutes,
+        None if hours is None else round(hours, 3), source,
+    )  # fmt: skip
+    plans.put_estimate(connection, plan.id, made.as_dict())
+    return made
+
+
+def look_at_source(shards: Sequence[Mapping[str, Any]]) -> Source:
+    """Which of the archives are still where they were staged."""
+    gone: list[Mapping[str, Any]] = []
+    for shard in shards:
+        folder = None if shard["staged"] is None else Path(shard["staged"])
+        if folder is None or not all((folder / os.fsdecode(path)).exists() for path in shard["paths"]):
+            gone.append(shard)
+    days = {f"{shard['site']} {shard['date']}" for shard in gone}
+    return Source(
+        len(shards),
+        sum(shard["size"] for shard in shards),
+        len(gone),
+        sum(shard["size"] for shard in gone),
+        tuple(sorted(days)),
+    )
+
+
+def begin(connection: Connection, plan: Plan, run: Run, *, actor: str) -> bool:
+    """Open a plan that was drawn; False when it is done, and nothing is to do. What was shown is what runs: under other
+    settings, or after it was paused or cancelled, it is refused."""
+    if plan.state == plans.DONE:
+        return False
+    if plan.run_key != run.key:
+        raise OtherSettings(
+            f"Plan {plan.id} was drawn for other settings: {'; '.join(differences(plan.receipt, run.receipt))}."
+            " Put them back, or draw a new plan."
+        )
+    if plan.state == plans.DRAWN:
+        plans.move(connection, plan, "open", actor=actor)
+    elif plan.state != plans.OPEN:
+        hint = "; go on with: dayscribe plans resume" if plan.state == plans.PAUSED else ""
+        raise IllegalMove(f"Plan {plan.id} is {plan.state}{hint}")
+    return True
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, under: str = "") -> list[str]:
+    """What two receipts say otherwise, as `options.beam_size 5 → 3`; who, why and code do not change the words."""
+    found: list[str] = []
+    for name in sorted({*before, *now} - {"who", "why", "code", "image"}):
+        was, now_is = before.get(name), now.get(name)
+        if was == now_is:
+            continue
+        if isinstance(was, Mapping) and isinstance(now_is, Mapping):
+            found += differences(was, now_is, under=f"{under}{name}.")
+        else:
+            found.append(f"{under}{name} {_short(was)} → {_short(now_is)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):  # models
+        return ", ".join(f"{one.get('name')} {str(one.get('digest'))[:12]}" for one in value) or "none"
+    return "none" if value is None else str(value)[:80]

@@ -1,0 +1,84 @@
+"""Small damages to plans and what runs them, and the tests that must notice; tests/faults/test_mutants.py."""
+
+from __future__ import annotations
+
+REDO, TICK = "tests/integration/test_reprocess.py", "tests/integration/tick/test_tick_redo.py"
+SQL = "db/queries/plans.sql"
+SETTLE = "-- name: settle\nUPDATE plan_shards SET state = 'done', owner = NULL, lease_until = NULL, changed = now()\n"
+ROOM = "            room = min(room, self._world.wanted.plan_tasks - self._of_plans)\n"
+SEEN = f"{REDO}::test_readers_see_the_old_until_all_that_is_planned_of_an_archive_is_there"
+EXACTLY = f"{REDO}::test_exactly_what_was_shown_is_what_runs_though_the_ledger_changed_meanwhile"
+OVER = f"{REDO}::test_a_worker_whose_lease_was_taken_over_settles_nothing_and_its_results_are_welcome"
+
+# What is damaged → ((file, before, after), …), (tests, …)
+MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
+    "a plan's result is current as soon as it is recorded": (
+        (("db/redo.py", '    if left is None or left["recordings"] or held is None:\n', "    if held is None:\n"),),
+        (SEEN,),
+    ),
+    "a plan settles without its epoch": (
+        (
+            ("db/redo.py", '        ours = held["state"] == "leased" and held["epoch"] == part.epoch\n',
+             '        ours = held["state"] == "leased"\n'),
+            (
+                SQL,
+                f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND",
+                f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND",
+            ),
+        ),
+        (OVER,),
+    ),
+    "what was not shown is made too": (
+        (
+            (
+                SQL,
+                "    FROM recordings r JOIN plan_recordings q ON q.plan_id = %(plan_id)s AND q.recording_id = r.id"
+                " AND q.outcome IS NULL\n",
+                "    FROM recordings r\n",
+            ),
+        ),
+        (EXACTLY,),
+    ),
+    "what is known under the key is made again": (
+        ((SQL, "AND NOT p.forced AND t.recording_id = q.recording_id AND t.run_key = p.run_key;", "AND false;"),),
+        (EXACTLY,),
+    ),
+    "a plan chooses what has been made under its key": (
+        (("db/plans.py", "known = 0 if wish.forced else", "known = 0 if True else"),),
+        (f"{REDO}::test_what_has_been_made_under_this_key_is_not_made_again_unless_forced",),
+    ),
+    "other bytes are taken for the same recording": (
+        (("db/redo.py", '        if known.get(result["ordinal"]) != result["sha256"]:\n', "        if False:\n"),),
+        (f"{REDO}::test_recordings_with_other_bytes_than_before_are_refused_whole",),
+    ),
+    "a part of another key is taken": (
+        (("db/redo.py", '        if held["run_key"] != part.run_key:\n', "        if False:\n"),),
+        (f"{TICK}::test_a_part_made_under_another_key_than_its_plan_is_refused",),
+    ),
+    "a trial is what readers see": (
+        (("db/redo.py", '    if not held["keep_current"]:\n', "    if True:\n"),),
+        (f"{REDO}::test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted",),
+    ),
+    "a finished day's summary stays as it was": (
+        (("db/redo.py", "            days.count_again(connection, day_id)\n", "            pass\n"),),
+        (f"{REDO}::test_a_finished_days_summary_follows_what_readers_see_and_its_state_does_not",),
+    ),
+    "a plan that is taken up again moves everything back": (
+        ((SQL, " AND EXISTS (SELECT FROM parts b WHERE b.id = t.part_id AND b.state = 'provisional')", ""),),
+        (f"{REDO}::test_what_failed_of_a_finished_plan_is_taken_up_again_and_nothing_else",),
+    ),
+    "plans come before days": (
+        (("hpc/scheduler.py", "    orders.for_days()\n    orders.for_plans()\n",
+          "    orders.for_plans()\n    orders.for_days()\n"),),
+        (f"{TICK}::test_days_that_were_never_transcribed_come_first_and_plans_have_a_cap",),
+    ),
+    "plans take all the room there is": (
+        (("hpc/tick/submit.py", f"{ROOM}        if room < 1:\n            if",
+          "            pass\n        if room < 1:\n            if"),),
+        (f"{TICK}::test_days_that_were_never_transcribed_come_first_and_plans_have_a_cap",),
+    ),
+    "a paused plan keeps its place in the queue": (
+        (("hpc/scheduler.py", "    orders.withdraw_of_plans()\n", ""),),
+        (f"{TICK}::test_a_paused_plan_gives_its_waiting_tasks_back_and_gets_them_again",),
+    ),
+}  # fmt: skip

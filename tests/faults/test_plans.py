@@ -1,0 +1,155 @@
+"""Plans under fire: a worker of one is killed, stopped or frozen at every named point; run again, the end is the same.
+
+Readers see the old transcripts of an archive or the new ones, never some of each.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from db import days, plans
+from hpc.stages.ingest import ingest, waiting
+
+DAY = "2025-01-01"
+POINTS = (
+    "claim.before", "claim.committed", "unpack.opened", "unpack.member", "unpack.ended", "decode.sent",
+    "decode.received", "engine.sent", "engine.received", "publish.opened", "publish.half", "publish.written",
+    "publish.fsynced", "publish.renamed", "publish.dirsynced", "record.before", "record.intx", "seal.intx",
+    "settle.intx", "record.committed",
+)  # fmt: skip
+CASES = [f"{point}-{action}" for point in POINTS for action in ("kill", "term", "stop")]
+AT_ONCE = 2
+QUARANTINED, AGAIN = 65, 75  # exit codes
+NEW = {"engine.language": "de"}  # another key, and another language in every transcript
+PLAN = ("reprocess", "--plan", "1", "--here")
+
+
+@pytest.fixture(scope="module")
+def drawn(place: Callable[..., AbstractContextManager[Any]]) -> Callable[[Any], None]:
+    """Bring a place to where a plan of its whole day is drawn."""
+
+    def make(here: Any) -> None:
+        assert here.finish(here.start()) == QUARANTINED, here.said()
+        made = here.start("", "reprocess", "--date", DAY, "--dry-run", **NEW)
+        assert here.finish(made) == 0, here.said()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def swept(
+    request: pytest.FixtureRequest,
+    place: Callable[..., AbstractContextManager[Any]],
+    drawn: Callable[[Any], None],
+) -> Iterator[dict[str, Future[None]]]:
+    """The end of every case that was asked for, a few being tried at once."""
+    with place() as here:
+        drawn(here)
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
+        undisturbed = ended(here)
+
+    def run(case: str) -> None:
+        point, _, action = case.partition("-")
+        with place() as here:
+            drawn(here)
+            try:
+                disturb(here, point, action)
+                assert ended(here) == undisturbed
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{here.said()}") from error
+
+    wanted = [item.callspec.params["case"] for item in request.session.items if is_a_case(item)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {case: pool.submit(run, case) for case in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
+def is_a_case(item: Any) -> bool:
+    return getattr(item, "originalname", "") == test_the_plan_ends_the_same.__name__
+
+
+def disturb(here: Any, point: str, action: str) -> None:
+    worker = here.start(f"{point}:{2 if not point.startswith('claim') else 1}:{action}", *PLAN, **NEW)
+    if action == "stop":
+        here.until_stopped(worker)
+        here.freeze(worker)
+        with here.ledger() as connection:
+            connection.execute("UPDATE plan_shards SET lease_until = now() WHERE state = 'leased'")
+        never_mixed(here)
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED  # the successor
+        here.thaw(worker)
+        assert here.finish(worker) == QUARANTINED  # it finds that everything is done
+    else:
+        code = here.finish(worker)
+        assert code == (-signal.SIGKILL if action == "kill" else AGAIN)
+        never_mixed(here)
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED
+
+
+def never_mixed(here: Any) -> None:
+    """Of each archive readers see one language."""
+    with here.ledger() as connection:
+        mixed = connection.execute(
+            "SELECT r.shard_id FROM recordings r JOIN transcripts t ON t.id = r.current_id WHERE t.language IS NOT NULL"
+            " GROUP BY r.shard_id HAVING count(DISTINCT t.language) > 1"
+        ).fetchall()
+        assert mixed == []
+        assert connection.execute("SELECT count(*) AS n FROM recordings WHERE current_id IS NULL").fetchone()["n"] == 1
+
+
+def ended(here: Any) -> Any:
+    """What the plan has come to, in nothing but values that must not depend on what happened on the way."""
+    with here.ledger() as connection:
+        for path in waiting(connection, here.results.glob("*/*/plans/*")):
+            ingest(connection, path, actor="test")
+        plan = plans.get(connection, 1)
+        summary = {name: value for name, value in (plan.summary or {}).items() if name != "engine_seconds"}
+        [day] = days.find(connection)
+        assert day["summary"] == days.tally(connection, day["id"])
+        unsettled = "SELECT name FROM parts WHERE plan_id = 1 AND state = 'provisional'"
+        assert connection.execute(unsettled).fetchall() == []
+        left = [str(path) for path in here.results.rglob("*") if path.is_file() and not path.name[0].isdigit()]
+        assert left == []
+        recordings = connection.execute(
+            "SELECT s.name AS shard, r.ordinal, r.state, r.failure_class, t.version, t.language, t.text, q.outcome"
+            " FROM recordings r JOIN shards s ON s.id = r.shard_id LEFT JOIN transcripts t ON t.id = r.current_id"
+            " JOIN plan_recordings q ON q.recording_id = r.id ORDER BY 1, 2"
+        ).fetchall()
+        versions = connection.execute(
+            "SELECT s.name AS shard, r.ordinal, array_agg(t.version ORDER BY t.version) AS versions FROM transcripts t"
+            " JOIN recordings r ON r.id = t.recording_id JOIN shards s ON s.id = r.shard_id GROUP BY 1, 2 ORDER BY 1, 2"
+        ).fetchall()
+        return plan.state, summary, day["state"], recordings, versions
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_plan_ends_the_same(case: str, swept: dict[str, Future[None]]) -> None:
+    assert swept[case].result() is None
+
+
+def test_a_finished_plan_run_again_writes_nothing(
+    place: Callable[..., AbstractContextManager[Any]], drawn: Callable[[Any], None]
+) -> None:
+    counted = (
+        "SELECT (SELECT count(*) FROM transcripts) AS transcripts, (SELECT count(*) FROM parts) AS parts,"
+        " (SELECT count(*) FROM events) AS events, (SELECT max(changed) FROM plan_shards) AS changed"
+    )
+    with place() as here:
+        drawn(here)
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
+        with here.ledger() as connection:
+            before = connection.execute(counted).fetchone()
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
+        assert "nothing is to do" in here.said()
+        with here.ledger() as connection:
+            assert connection.execute(counted).fetchone() == before
+        assert here.finish(here.start("", "reprocess", "--date", DAY, **NEW)) == 0, here.said()
+        assert "nothing is to be made again" in here.said()
+        with here.ledger() as connection:
+            assert connection.execute(counted).fetchone() == before

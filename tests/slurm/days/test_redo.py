@@ -1,0 +1,55 @@
+"""A plan through the job scripts on a real cluster, with and without a ledger on the nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from db import plans
+from db.connect import connect
+
+DATES = ("2025-01-01", "2025-01-02")
+
+
+@pytest.mark.parametrize("reaches", ["true", "false"], ids=["with a ledger on the nodes", "without"])
+def test_a_plan_gets_jobs_makes_what_was_shown_and_moves_no_day(
+    cluster: Any, site_on: Callable[..., AbstractContextManager[Any]], reaches: str
+) -> None:
+    with site_on(cluster, SCHEDULE__LEDGER_ON_NODES=reaches, SLURM__FIRST_TASKS="2") as site:
+        site.add(*DATES, archives=4)
+        site.until_days("completed")
+        before = site.rows()
+        site.write(ENGINE__LANGUAGE="de")
+        chosen = ("--from", DATES[0], "--to", DATES[1], "--only", "duration>0")
+        shown = json.loads(site.dayscribe("-q", "reprocess", *chosen, "--reason", "a test", "--dry-run", "--json"))
+        assert shown["recordings"] == 2 * 4 * 3
+        site.tick()
+        assert {job["kind"] for job in site.jobs()} == {"process"}, "what was only shown gets no job"
+        site.dayscribe("reprocess", "--plan", str(shown["plan"]))
+
+        def done() -> bool:
+            site.tick()
+            with connect(site.dsn) as connection:
+                return plans.get(connection, shown["plan"]).state == "done"
+
+        cluster.until(done, f"the plan is done: {site.jobs()}", 90)
+        with connect(site.dsn) as connection:
+            summary = plans.get(connection, shown["plan"]).summary
+            languages = connection.execute(
+                "SELECT t.language, t.version, count(*) AS n FROM recordings r JOIN transcripts t ON t.id = r.current_id"
+                " GROUP BY 1, 2"
+            ).fetchall()
+        assert summary is not None
+        assert (summary["remade"], summary["failed"], summary["left"]) == (24, 0, 0)
+        assert [tuple(row.values()) for row in languages] == [("de", 2, 24)]
+        assert [row[:-1] for row in site.rows()] == [row[:-1] for row in before], "but for the version all is as it was"
+        assert set(site.days().values()) == {"completed"}
+        redone = [job for job in site.jobs() if job["kind"] == "redo"]
+        assert sorted(job["date"].isoformat() for job in redone) == list(DATES)
+        cluster.until(
+            lambda: site.tick() and {job["state"] for job in site.jobs()} == {"succeeded"}, "the jobs are closed"
+        )
