@@ -213,7 +213,7 @@ def stamp(connection: Connection, day_id: int) -> Stamp:
 
 @translated()
 def parts_of(connection: Connection, day_id: int) -> list[dict[str, Any]]:
-    """name, sha256 and size of the day's sealed parts."""
+    """name, sha256, size and plan_id of the day's sealed parts."""
     return connection.execute(SQL["parts"], {"day_id": day_id}).fetchall()
 
 

@@ -134,7 +134,7 @@ def opened(connection: Connection, day_id: int, paths: Sequence[bytes], shard: s
 
 @translated()
 def to_join(connection: Connection, day_id: int) -> list[dict[str, Any]]:
-    """Metadata files that arrived and are not in the ledger yet."""
+    """Files of metadata and captions that arrived and are not in the ledger yet."""
     return connection.execute(SQL["to_join"], {"day_id": day_id}).fetchall()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from db import flags
 from db.connect import Connection, translated
 from db.sql import load
 
@@ -19,13 +20,16 @@ COLUMNS = (
 
 @translated()
 def put(connection: Connection, day_id: int, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Take rows of (meta_id, *COLUMNS), the newest collected of each meta_id; returns how many the day has now."""
+    """Take rows of (meta_id, *COLUMNS), the newest collected of each meta_id; returns how many the day has now.
+    They are evidence of a language: the shards of these recordings are to be judged anew."""
     with connection.transaction():
         connection.execute(SQL["stage"])
         with connection.cursor() as cursor, cursor.copy(SQL["copy"]) as copy:
             for row in rows:
                 copy.write_row((day_id, *row))
+        flags.own_day(connection, day_id)
         connection.execute(SQL["merge"])
+        flags.judge_anew(connection)
     counted = connection.execute(SQL["count"], {"day_id": day_id}).fetchone()
     assert counted is not None
     return int(counted["rows"])

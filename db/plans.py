@@ -26,6 +26,20 @@ MOVES: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+# What may be asked for → the query that finds it, and what the query is told.
+PICKS: Mapping[str, tuple[str, str | None]] = {
+    "all": ("pick_all", None),
+    "quarantined": ("pick_quarantined", None),
+    "error": ("pick_error", "classes"),
+    "suspect": ("pick_suspect", "flags"),
+    "not_model": ("pick_not_model", "model"),
+    "not_run": ("pick_not_run", "run"),
+    "language": ("pick_language", "language"),
+    "longer": ("pick_longer", "seconds"),
+    "shorter": ("pick_shorter", "seconds"),
+}
+
+
 class NoSuchPlan(BadData):
     """The ledger has no such plan."""
 
@@ -40,18 +54,15 @@ class NothingChosen(BadData):
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One reason for which a recording is chosen: `kind` names the query, `value` is what it is held against."""
+    """One reason for which a recording is chosen: `kind` says which, `value` is what it is held against."""
 
-    kind: str  # all, quarantined, error, suspect, not_model, not_run, language, longer, shorter
+    kind: str  # of PICKS
     value: Any = None
 
     def values(self) -> dict[str, Any]:
         """The query's parameters."""
-        names = {
-            "error": "classes", "suspect": "flags", "not_model": "model", "not_run": "run", "language": "language",
-            "longer": "seconds", "shorter": "seconds",
-        }  # fmt: skip
-        return {names[self.kind]: self.value} if self.kind in names else {}
+        _, name = PICKS[self.kind]
+        return {} if name is None else {name: self.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +136,8 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         connection.execute(SQL["measure_scope"])
         looked_at = _one(connection, "count_scope")["days"]
         for criterion in selection.criteria:
-            connection.execute(SQL[f"pick_{criterion.kind}"], criterion.values() | {"run_key": wish.run_key})
+            query, _ = PICKS[criterion.kind]
+            connection.execute(SQL[query], criterion.values() | {"run_key": wish.run_key})
         connection.execute(SQL["measure_choice"])
         unknown = _keep_named(connection, selection.names)
         known = 0 if wish.forced else _one(connection, "drop_known", run_key=wish.run_key)["recordings"]

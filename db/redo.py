@@ -12,8 +12,10 @@ from db import days, events, faults, parts
 from db.connect import Connection, translated
 from db.errors import BadData, LeaseLost
 from db.jobs import Waiting
-from db.plans import SQL
 from db.shards import Leased
+from db.sql import load
+
+SQL = load("plans.sql")
 
 
 @translated()
@@ -164,7 +166,7 @@ def _put_results(
                 " put the right archive back, then: dayscribe plans resume"
             )
         values = dict.fromkeys(parts.QUALITY) | common | dict(result)
-        connection.execute(SQL["put_failure" if result["outcome"] is None else "put_result"], values)
+        connection.execute(SQL["put_failure"] if result["outcome"] is None else SQL["put_result"], values)
 
 
 def _settle_if_done(connection: Connection, plan_id: int, row: Mapping[str, Any], *, actor: str) -> bool:

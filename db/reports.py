@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import IsolationLevel
@@ -17,12 +20,51 @@ from db.sql import load
 SQL = load("reports.sql")
 PAGE = 200  # recordings read at once: memory does not follow the length of a day
 LONGEST_QUESTION = "2s"
+UNFLAGGED = "none"  # among flags: judged, and nothing was found
 
 _OF_RECORDING = (
     "id", "site", "date", "slot", "shard", "ordinal", "meta_id", "name", "sha256", "state", "seconds", "flags",
     "failure_class", "failure_reason", "version", "language_probability", "avg_logprob", "no_speech_prob",
     "compression_ratio", "coverage", "word_count",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of a day's visible recordings; nothing said means all of them. What has no transcript has no language and
+    no flags, and is chosen by neither."""
+
+    state: str | None = None
+    languages: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # any of these of the table flags; UNFLAGGED is one of them
+
+    def values(self) -> dict[str, Any]:
+        """As the query takes it."""
+        names = [flag for flag in self.flags if flag != UNFLAGGED]
+        return {
+            "state": self.state,
+            "languages": list(self.languages) or None,
+            "flags": names if self.flags else None,
+            "unflagged": UNFLAGGED in self.flags,
+        }
+
+    def told(self) -> dict[str, Any]:
+        """As an export tells of it; the order in which things were asked for is none."""
+        return {"state": self.state, "languages": sorted(set(self.languages)), "flags": sorted(set(self.flags))}
+
+
+EVERYTHING = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The recordings of a day that a choice keeps."""
+
+    ids: array[int]  # in order; eight bytes each
+    states: dict[str, int]  # how many of each visible state
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @translated()
@@ -53,10 +95,13 @@ def recording(connection: Connection, recording_id: int) -> dict[str, Any] | Non
 
 
 @translated()
-def ids(connection: Connection, day_id: int, *, state: str | None = None) -> array[int]:
-    """The ids of a day's visible recordings, in order; eight bytes each."""
-    cursor = connection.execute(SQL["ids"], {"day_id": day_id, "state": state})
-    return array("q", (row["id"] for row in cursor))
+def choose(connection: Connection, day_id: int, choice: Choice = EVERYTHING) -> Chosen:
+    """The day's visible recordings of this choice."""
+    found, states = array("q"), Counter({"transcribed": 0, "no_speech": 0, "quarantined": 0})
+    for row in connection.execute(SQL["ids"], {"day_id": day_id} | choice.values()):
+        found.append(row["id"])
+        states[row["state"]] += 1
+    return Chosen(found, dict(states))
 
 
 @translated()
@@ -65,11 +110,18 @@ def some(connection: Connection, wanted: Sequence[int]) -> list[dict[str, Any]]:
     return [_open(row) for row in connection.execute(SQL["rows"], {"ids": list(wanted)})]
 
 
-def rows(connection: Connection, day_id: int, *, state: str | None = None) -> Iterator[list[dict[str, Any]]]:
-    """All visible recordings of a day, whole, page by page."""
-    every = ids(connection, day_id, state=state)
-    for start in range(0, len(every), PAGE):
-        yield some(connection, every[start : start + PAGE])
+def pages(connection: Connection, wanted: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
+    """These recordings, whole, page by page."""
+    for start in range(0, len(wanted), PAGE):
+        yield some(connection, wanted[start : start + PAGE])
+
+
+@translated()
+def unjudged(connection: Connection, day_id: int) -> int:
+    """How many of a day's transcripts nobody has looked at for flags yet: that they have none says nothing."""
+    row = connection.execute(SQL["unjudged"], {"day_id": day_id}).fetchone()
+    assert row is not None
+    return int(row["transcripts"])
 
 
 @translated()
@@ -106,4 +158,13 @@ def document(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open(row: dict[str, Any]) -> dict[str, Any]:
-    return formats.opened(row) | {"name": display(row["name"])}
+    """The row with what is packed in it open and its name as it may be shown."""
+    opened = formats.opened(row) | {"name": display(row["name"])}
+    for flag in opened.get("quality_flags") or ():
+        flag["value"] = number(flag["value"])
+    return opened
+
+
+def number(value: Any) -> float | None:
+    """What came through JSON as a number, whole ones too; None for what is none."""
+    return None if value is None or not math.isfinite(float(value)) else float(value)

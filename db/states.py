@@ -31,6 +31,21 @@ class RecordingState(StrEnum):
     QUARANTINED = "quarantined"
 
 
+class QualityFlag(StrEnum):
+    """Why a transcript is suspect; hpc/triage/rules.py says when."""
+
+    REPETITION = "repetition"
+    LONG_WORD = "long_word"
+    KNOWN_PHRASE = "known_phrase"
+    UNSURE = "unsure"
+    TOO_MUCH_TEXT = "too_much_text"
+    TOO_LITTLE_TEXT = "too_little_text"
+    GAP = "gap"
+    LANGUAGE = "language"
+    NO_SPEECH_WITH_TEXT = "no_speech_with_text"
+    CAPTIONS_DIFFER = "captions_differ"
+
+
 class PartState(StrEnum):
     PROVISIONAL = "provisional"
     SEALED = "sealed"

@@ -314,7 +314,7 @@ def gone_now(connection: Connection, day_id: int, paths: Sequence[bytes]) -> Non
 
 @translated()
 def tidied(connection: Connection, day_id: int) -> None:
-    """Nothing of the day is left to let go."""
+    """Nothing of the day is left to let go, but for what a sample keeps: that is looked at again."""
     connection.execute(SQL["tidied"], {"day_id": day_id})
 
 

@@ -101,12 +101,13 @@ class Packing:
     def _parts(self, memory: Memory) -> list[Packed]:
         """Links where the file system has them; each has the bytes that the ledger recorded."""
         day = self.day
-        source, below = folder_of(self.results, day.site, day.date), f"parts/{day.site}/{day.date}"
+        below = f"parts/{day.site}/{day.date}"
         (self.tree / below).mkdir(parents=True, exist_ok=True)
         rows = self.session(deliveries.parts_of, day.id)
         found = []
         with self.bars(f"{day.site} {day.date} parts", len(rows), "parts") as bar:
             for row in rows:
+                source = folder_of(self.results, day.site, day.date, row["plan_id"])
                 found.append(self._part(memory, row, source, below))
                 bar.advance(1)
         for path in (self.tree / below).iterdir():

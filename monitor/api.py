@@ -10,10 +10,10 @@ from typing import Any
 from flask import Blueprint, Response, url_for
 from werkzeug.exceptions import NotFound
 
-from db import days, formats, migrate, reports, sites, transcripts
+from db import days, flags, formats, migrate, reports, sites, transcripts
 from db.days import Day, NoSuchDay
 from db.sites import UnknownSite
-from db.states import DayState, RecordingState
+from db.states import DayState, QualityFlag, RecordingState
 from monitor import asked
 from monitor.answers import MIMETYPES, answer, inert
 from monitor.store import ledger
@@ -110,13 +110,38 @@ def list_recordings(site: str, date: str) -> Response:
     return answer({"recordings": [_on_a_page(row) for row in found], "next": following})
 
 
+@v1.get("/days/<site>/<date>/quality")
+def quality(site: str, date: str) -> Response:
+    """How many of a day's transcripts are suspect, by flag, and of how many that is said."""
+    asked.known()
+    day = _day(site, date)
+    return answer({"site": day.site, "date": day.date} | flags.overview(ledger(), day))
+
+
+@v1.get("/days/<site>/<date>/flags")
+def list_flagged(site: str, date: str) -> Response:
+    """A day's flagged recordings with their flags, a page after the id `after`."""
+    asked.known("flag", "after", "limit")
+    day = _day(site, date)
+    flag, limit = asked.one_of("flag", QualityFlag), asked.limit()
+    after = asked.number("after", 0, low=0, high=asked.LAST_ID)
+    found = flags.page(ledger(), day.id, flag=flag, after=after, limit=limit)
+    following = None
+    if len(found) == limit:
+        place = {"site": site, "date": date, "flag": flag, "limit": limit, "after": found[-1]["id"]}
+        following = url_for("v1.list_flagged", **place)
+    return answer({"recordings": found, "next": following})
+
+
 @v1.get(f"/recordings/{ID}")
 def one_recording(recording_id: int) -> Response:
-    """A recording whole: its words, its receipt, its versions, and what its platform says of it."""
+    """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
     asked.known()
     row = _recording(recording_id)
     whole = {key: value for key, value in row.items() if key != "transcript_flags"}
-    return answer(whole | {"flags": _flags(row), "versions": reports.versions(ledger(), recording_id)})
+    versions = reports.versions(ledger(), recording_id)
+    suspect = flags.of_recording(ledger(), recording_id)
+    return answer(whole | {"flags": _flags(row), "quality": suspect, "versions": versions})
 
 
 @v1.get(f"/recordings/{ID}.<any({','.join(formats.KINDS)}):kind>")

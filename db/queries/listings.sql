@@ -78,8 +78,8 @@ WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'arrived';
 UPDATE files SET shard = %(shard)s WHERE day_id = %(day_id)s AND path = ANY (%(paths)s);
 
 -- name: to_join
-SELECT path, slot, size FROM files
-WHERE day_id = %(day_id)s AND state = 'arrived' AND kind = 'metadata' AND NOT joined ORDER BY path;
+SELECT path, kind, slot, size FROM files
+WHERE day_id = %(day_id)s AND state = 'arrived' AND kind IN ('metadata', 'subtitles') AND NOT joined ORDER BY path;
 
 -- name: joined
 UPDATE files SET joined = true WHERE day_id = %(day_id)s AND path = %(path)s;

@@ -18,16 +18,26 @@ LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
 WHERE r.id = %(id)s;
 
 -- name: ids
--- The visible recordings of a day, in its order.
-SELECT id FROM recordings
-WHERE day_id = %(day_id)s AND state <> 'provisional' AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY id;
+-- The visible recordings of a day that a choice keeps, in its order. Unflagged is what was judged and has no flag.
+SELECT r.id, r.state FROM recordings r JOIN shards s ON s.id = r.shard_id LEFT JOIN transcripts t ON t.id = r.current_id
+WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
+    AND (%(languages)s::text[] IS NULL OR t.language = ANY (%(languages)s))
+    AND (%(flags)s::text[] IS NULL
+        OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = r.current_id AND f.flag = ANY (%(flags)s))
+        OR (%(unflagged)s AND r.current_id IS NOT NULL AND s.judged > 0
+            AND NOT EXISTS (SELECT FROM flags f WHERE f.transcript_id = r.current_id)))
+ORDER BY r.id;
 
 -- name: rows
 -- Recordings whole, for an export. By their ids: paging by a key of the day would walk over other days' rows.
 SELECT r.id, i.name AS site, d.date, s.slot, l.begins AS slot_time, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
     t.language_probability, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.text, t.words, t.chunks,
-    t.word_count, t.run_key, t.run_id AS receipt_id, r.meta_id, m.posted, m.description,
+    t.word_count, t.run_key, t.run_id AS receipt_id, coalesce(
+        (SELECT jsonb_agg(jsonb_build_object('flag', f.flag, 'value', f.value) ORDER BY f.flag COLLATE "C")
+            FROM flags f WHERE f.transcript_id = t.id),
+        CASE WHEN t.id IS NOT NULL AND s.judged > 0 THEN '[]'::jsonb END) AS quality_flags,
+    r.meta_id, m.posted, m.description,
     m.location_created, m.text_language, m.author_id, m.author_name, m.author_nickname, m.author_verified, m.digg_count,
     m.share_count, m.comment_count, m.play_count, m.collect_count, m.music_id, m.music_title, m.music_author, m.video_seconds,
     m.subtitle_language, m.collected, m.country
@@ -36,6 +46,11 @@ LEFT JOIN slots l ON l.day_id = s.day_id AND l.slot = s.slot AND l.kind = 'archi
 LEFT JOIN transcripts t ON t.id = r.current_id
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
 WHERE r.id = ANY (%(ids)s) ORDER BY r.id;
+
+-- name: unjudged
+-- A shard that is not judged, is being judged (a mark below 0) or has to be anew, says nothing by having no flags.
+SELECT count(*) AS transcripts FROM recordings r JOIN shards s ON s.id = r.shard_id
+WHERE r.day_id = %(day_id)s AND r.current_id IS NOT NULL AND coalesce(s.judged, 0) <= 0;
 
 -- name: receipts
 -- The receipts of a day's current transcripts.
@@ -46,7 +61,8 @@ WHERE r.day_id = %(day_id)s GROUP BY u.id ORDER BY u.id;
 -- name: versions
 SELECT t.version, t.created, t.outcome, t.language, t.word_count, t.run_key, t.run_id AS receipt_id,
     coalesce(t.id = r.current_id, false) AS current
-FROM transcripts t JOIN recordings r ON r.id = t.recording_id WHERE t.recording_id = %(id)s ORDER BY t.version;
+FROM transcripts t JOIN recordings r ON r.id = t.recording_id JOIN parts p ON p.id = t.part_id
+WHERE t.recording_id = %(id)s AND p.state = 'sealed' ORDER BY t.version;
 
 -- name: leased
 -- The shards in somebody's hands, through the index on leases; a lease that lapsed is nobody's.

@@ -122,13 +122,17 @@ WHERE d.tidied IS NULL AND d.finished < clock_timestamp() - %(keep)s
 ORDER BY d.finished LIMIT %(limit)s;
 
 -- name: let_go
--- Law 3: only of a sealed shard, all of whose recordings are accounted for. What was marked and not removed comes again.
+-- Law 3: only of a sealed shard, all of whose recordings are accounted for, and none of which people still have to judge.
+-- What was marked and not removed comes again.
 UPDATE files f SET state = 'removed', reason = 'to be removed' FROM days d, shards s
 WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AND f.day_id = d.id AND s.day_id = d.id
     AND s.name = f.shard AND s.state = 'done' AND s.sealed IS NOT NULL AND f.kind IN ('archive', 'loose')
     AND f.state IN ('arrived', 'removed') AND (f.state = 'arrived' OR f.reason IS NOT NULL)
     AND NOT EXISTS (SELECT FROM recordings r WHERE r.shard_id = s.id AND r.state = 'provisional')
     AND (SELECT count(*) FROM recordings r WHERE r.shard_id = s.id) = s.seal_recordings
+    AND NOT EXISTS (
+        SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
+        WHERE m.released IS NULL AND r.shard_id = s.id)
 RETURNING f.path;
 
 -- name: gone_now
@@ -138,7 +142,16 @@ UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths
 UPDATE days SET tidy_at = clock_timestamp() + %(wait)s WHERE id = %(day_id)s;
 
 -- name: tidied
-UPDATE days SET tidied = clock_timestamp() WHERE id = %(day_id)s;
+-- What is kept for a sample is looked at again a day later, until it is released.
+UPDATE days d SET tidied = CASE WHEN kept.so THEN NULL ELSE clock_timestamp() END,
+    tidy_at = CASE WHEN kept.so THEN clock_timestamp() + interval '1 day' ELSE d.tidy_at END
+FROM (
+    SELECT i.route <> '{}' AND EXISTS (
+        SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
+        WHERE m.released IS NULL AND r.day_id = o.id) AS so
+    FROM days o JOIN sites i ON i.id = o.site_id WHERE o.id = %(day_id)s
+) kept
+WHERE d.id = %(day_id)s;
 
 -- name: left
 -- What could be fetched now: how many files, and how often the unluckiest of them was tried.

@@ -1,73 +1,121 @@
-"""`dayscribe export`: days as files for other programs."""
+"""`dayscribe export`: days as files for other programs, and frozen sets of them."""
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from db.states import QualityFlag
 from hpc.cli.display import Column
-from hpc.cli.options import DAYS, App, answering, chosen_site, site_option
+from hpc.cli.export_days import Asked, wanted, warn_absent
+from hpc.cli.options import DAYS, App, answering, chosen_site
 
 if TYPE_CHECKING:
-    from db.days import Day
     from db.session import Session
 
-FORMATS = ("parquet", "json", "txt", "srt", "vtt", "tsv")  # hpc.export.KINDS, without importing it for --help
+TABLES = ("parquet", "jsonl", "csv")  # hpc.export.KINDS, without importing it for --help
+FORMATS = (*TABLES, "json", "txt", "srt", "vtt", "tsv")
 STATES = ("transcribed", "no_speech", "quarantined")
+FLAGS = (*(flag.value for flag in QualityFlag), "none")  # "none" as db.reports.UNFLAGGED
+COUNTED = ("rows", "of", "transcribed", "no_speech", "quarantined")
+
+
+class Language(click.ParamType[str]):
+    """A language's code, as the model names it."""
+
+    name = "language"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[a-z]{2,3}", str(value)):
+            self.fail(f"{value!r} is no language; write its code, such as de.", param, ctx)
+        return str(value)
 
 
 @click.command()
-@click.argument("days", type=DAYS)
-@site_option
+@click.argument("days", type=DAYS, required=False)
+@click.option(
+    "--site", "sites", metavar="NAME", multiple=True, help="A site; repeatable. May be left out for the only one."
+)
+@click.option("--all-sites", is_flag=True, help="All sites; of each the days that the ledger has.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write to.")
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="parquet", show_default=True, help="The format.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), show_default="parquet", help="The format.")
 @click.option("--state", type=click.Choice(STATES), help="Only recordings in this state.")
+@click.option(
+    "--language", "languages", type=Language(), metavar="CODE", multiple=True, help="Only this language; repeatable."
+)
+@click.option("--flag", "flags", type=click.Choice(FLAGS), multiple=True, help="Only with this flag; repeatable.")
 @click.option("--partial", is_flag=True, help="Unfinished days too, as they are now; the file says so.")
+@click.option("--snapshot", metavar="NAME", help="Freeze the set under this name, and write it; again: the same bytes.")
 @answering
 def command(
-    app: App, /, days: tuple[date, ...], *, site: str | None, out: Path, kind: str, state: str | None, partial: bool
+    app: App,
+    /,
+    days: tuple[date, ...] | None,
+    *,
+    sites: tuple[str, ...],
+    all_sites: bool,
+    out: Path,
+    kind: str | None,
+    snapshot: str | None,
+    partial: bool,
+    **chosen: Any,
 ) -> None:
-    """Write days as Parquet, or as a file a recording.
+    """Write days as a table, or as a file a recording.
 
-    DAYS is one day, or FIRST..LAST. Parquet is one file a day, with a row a recording, words and metadata in it; the
-    other formats are a folder a day, with an index. A day that is not finished is refused with exit code 75.
+    DAYS is one day, or FIRST..LAST. Parquet, JSONL and CSV are one file a day, with a row a recording; the other
+    formats are a folder a day, with an index. `--flag none` is what has no flag. Every export says how much was
+    expected, and what is missing. A day that is not finished is refused with exit code 75.
+
+    With --snapshot, DAYS and filters make the set the first time; after that the name is enough.
     """
+    from db.reports import Choice
     from hpc import wiring
-    from hpc.export import export_day
+    from hpc.cli.snapshots import write
 
+    if sites and all_sites:
+        raise click.UsageError("--site and --all-sites exclude each other.")
+    if snapshot is not None and kind not in (None, *TABLES):
+        raise click.UsageError(f"A snapshot is written as {', '.join(TABLES)}.")
+    if days is None and (snapshot is None or sites or all_sites or partial or any(chosen.values())):
+        raise click.UsageError("Say which days: DAYS is one day, or FIRST..LAST.")
     with wiring.session(app.settings, application="dayscribe-export") as session:
-        wanted = _wanted(session, chosen_site(session, site).name, days, partial=partial)
-        rows = []
-        for day in wanted:
-            with app.display.progress(f"{day.site} {day.date}", unit="recordings") as bar:
-                made = session(export_day, day, out, kind=kind, state=state, partial=partial, advance=bar.advance)
-            of = made.denominator["recordings"]
-            row = {"date": day.date, "path": made.path, "rows": made.recordings, "of": of, "partial": made.partial}
-            rows.append(row | {"metadata_rows": made.metadata_rows, "denominator": made.denominator})
-    counts = [Column(key, right=True) for key in ("rows", "of", "metadata_rows")]
-    app.display.table(rows, [Column("date"), *counts, Column("partial"), Column("path")])
+        asked = None
+        if days is not None:
+            named = sites or (() if all_sites else (chosen_site(session, None).name,))
+            asked = Asked(days, None if all_sites else tuple(sorted(set(named))), Choice(**chosen), partial)
+        if snapshot is not None:
+            write(app, session, snapshot, asked, out=out, kind=kind)
+        elif asked is not None:
+            _export(app, session, asked, out, kind or "parquet")
 
 
-def _wanted(session: Session, site: str, dates: tuple[date, ...], *, partial: bool) -> list[Day]:
-    """The days, all of them looked at before the first is written."""
-    from db import days
-    from db.errors import BadData
-    from hpc.export import UnfinishedDay
+def _export(app: App, session: Session, asked: Asked, out: Path, kind: str) -> None:
+    from hpc.export import export_day, missing
 
-    known = {row["date"] for row in session(days.find, site=site, start=dates[0], stop=dates[-1], limit=len(dates))}
-    if missing := [str(on) for on in dates if on not in known]:
-        raise BadData(f"{site} has no {', '.join(missing[:5])} in the ledger{_more(missing)}")
-    found = [session(days.get, site, on) for on in dates]
-    if not partial and (open_ := [f"{day.date} ({day.state})" for day in found if not days.is_finished(day)]):
-        raise UnfinishedDay(
-            f"{site} is not finished: {', '.join(open_[:5])}{_more(open_)}; export it later, or with --partial what"
-            " there is now"
-        )
-    return found
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 5} more" if len(names) > 5 else ""
+    found, absent = wanted(session, asked)
+    warn_absent(app, absent)
+    rows: list[dict[str, Any]] = []
+    for day in found:
+        with app.display.progress(f"{day.site} {day.date}", unit="recordings") as bar:
+            made = session(
+                export_day, day, out, kind=kind, choice=asked.choice, partial=asked.partial, advance=bar.advance
+            )
+        counts = made.denominator
+        row = {
+            "site": day.site,
+            "date": day.date,
+            "path": made.path,
+            "rows": made.recordings,
+            "of": counts["recordings"],
+        }
+        row |= {name: counts[name] for name in STATES} | {"missing": missing(counts), "partial": made.partial}
+        rows.append(row | {"metadata_rows": made.metadata_rows, "denominator": counts})
+    if asked.choice.flags and (unjudged := sum(row["denominator"]["unjudged"] for row in rows)):
+        app.display.warn(f"{unjudged} transcripts are not judged yet: what flags they have is not known.")
+    columns = [Column("site")] if asked.sites is None or len(asked.sites) > 1 else []
+    columns += [Column("date"), *(Column(key, right=True) for key in (*COUNTED, "metadata_rows"))]
+    app.display.table(rows, [*columns, Column("missing"), Column("partial"), Column("path")])

@@ -114,7 +114,10 @@ def pause(app: App, /, *, plan_id: int) -> None:
 @click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
 @answering
 def resume(app: App, /, *, plan_id: int) -> None:
-    """Go on with a paused plan, or take up what failed of one that is done."""
+    """Go on with a paused plan.
+
+    Of a plan that is done it takes up what failed.
+    """
     _move(app, plan_id, "resume")
 
 
@@ -130,7 +133,10 @@ def cancel(app: App, /, *, plan_id: int) -> None:
 @click.argument("plan_id", metavar="PLAN", type=click.IntRange(1))
 @answering
 def adopt(app: App, /, *, plan_id: int) -> None:
-    """Let readers see what a trial made (--keep-current), all at once."""
+    """Let readers see what a trial made, all at once.
+
+    A trial is a plan that was drawn with --keep-current.
+    """
     from db import plans
     from hpc import wiring
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import db.captions
 from db import events, listings, metadata, shards
 from db.connect import Connection
 from db.errors import BadData
@@ -16,7 +17,7 @@ from db.session import Session
 from db.states import FileState
 from db.transfers import Outcome
 from hpc.model import Checksum
-from hpc.stages import companions
+from hpc.stages import captions, companions
 
 MARK = ".dayscribe-staging"
 LOOSE_FILES = 500  # loose files in one shard
@@ -90,17 +91,22 @@ def _name(path: bytes) -> str:
 
 
 def join_metadata(session: Session, day_id: int, staged: Path) -> int:
-    """Read the metadata that arrived into the ledger; how many rows the day has now, 0 when nothing was new. It may
-    come late, and never reopens or holds up the day."""
+    """Read the metadata and the captions that arrived into the ledger; how many rows of metadata the day has now, 0
+    when none was new. They may come late, and never reopen or hold up the day."""
     rows_now = 0
     for row in session(listings.to_join, day_id):
         if row["size"]:
+            path = staged / os.fsdecode(row["path"])
             try:
-                rows = list(companions.rows(staged / os.fsdecode(row["path"])))  # a list: it may be asked for twice
+                # A list: it may be asked for twice.
+                rows = list(companions.rows(path) if row["kind"] == "metadata" else captions.rows(path))
             except BadData as error:
                 session(events.add, "companion.unreadable", actor="listing", day_id=day_id, reason=str(error))
             else:
-                rows_now = session(metadata.put, day_id, rows)
+                if row["kind"] == "metadata":
+                    rows_now = session(metadata.put, day_id, rows)
+                else:
+                    session(db.captions.put, day_id, rows)
         session(listings.joined, day_id, row["path"])
     return rows_now
 

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -131,8 +131,9 @@ def _unix_seconds(value: Any) -> float | None:
     return number / 1e9
 
 
-# The ledger's columns: how a cell is read, and the companions' names for it, the best first.
-WAYS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
+# Columns of the ledger: how a cell is read, and the companions' names for it, the best first.
+Ways = Mapping[str, tuple[Callable[[Any], Any], tuple[str, ...]]]
+WAYS: Ways = {
     "posted": (as_time, ("meta_createtime",)),
     "description": (as_text, ("meta_desc",)),
     "location_created": (as_text, ("meta_locationcreated",)),
@@ -158,16 +159,21 @@ WAYS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
 
 def rows(path: Path) -> Iterator[tuple[Any, ...]]:
     """(meta_id, *db.metadata.COLUMNS) of each row of a `_metadata.parquet` that has an id; memory stays flat."""
+    return read(path, WAYS)
+
+
+def read(path: Path, wanted: Ways) -> Iterator[tuple[Any, ...]]:
+    """The id and the wanted columns of each row that has an id."""
     names = _schema(path).names
     ids = _named(names, ("meta_id",))
     if not ids:
-        raise BadData(f"{path} has no column meta_id, so its rows belong to no recording: this is no metadata file.")
-    groups = [ids, *(_named(names, spellings) for _, spellings in WAYS.values())]
-    ways = [as_id, *(way for way, _ in WAYS.values())]
+        raise BadData(f"{path} has no column meta_id, so its rows belong to no recording: this is no companion.")
+    groups = [ids, *(_named(names, spellings) for _, spellings in wanted.values())]
+    ways = [as_id, *(way for way, _ in wanted.values())]
     for batch in _batches(path, sorted({name for group in groups for name in group})):
-        read = {name: _cells(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        cells = {name: _cells(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
         columns = (
-            _first([read[name] for name in group], way, count=len(batch))
+            _first([cells[name] for name in group], way, count=len(batch))
             for group, way in zip(groups, ways, strict=True)
         )
         for row in zip(*columns, strict=True):

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from db import formats, parts, shards
+from db import formats, parts, redo, shards
 from db.connect import Connection
 from db.errors import BadData
 from db.names import stem
 from hpc.model import Failure, Result
 from hpc.stages.publish import SUFFIX, PartFile, parts_in, read_part, segment_to_dict
 from hpc.stages.quality import chunk_to_dict, finite, worst
+from hpc.triage import judge_settled
 
 
 class PartOfAnotherLedger(BadData):
@@ -34,7 +35,15 @@ def ingest(connection: Connection, path: Path, *, actor: str) -> parts.Recorded:
         receipt=header.receipt,
         engine_seconds=header.engine_seconds,
     )
-    return parts.record(connection, row, [_row(result) for result in part.results], _seal(part), actor=actor)
+    results = [_row(result) for result in part.results]
+    if header.plan is None:
+        recorded = parts.record(connection, row, results, _seal(part), actor=actor)
+    else:
+        sealed = part.seal is not None
+        recorded = redo.record(connection, row, header.plan, results, sealed=sealed, actor=actor)
+    if recorded.settled:
+        judge_settled(connection, header.shard_id)
+    return recorded
 
 
 def _check_shard(connection: Connection, part: PartFile) -> None:

@@ -49,7 +49,7 @@ def test_a_dry_run_says_what_would_be_ordered_and_changes_nothing(
 
 def test_a_tick_orders_and_the_jobs_can_be_looked_at(a_day: Any, answer: Callable[..., Any], cluster: Path) -> None:
     said = answer("schedule", "--once")
-    assert [line["what"] for line in said["did"]] == ["submitted"]
+    assert [line["what"] for line in said["did"]] == ["judged", "submitted"]
     listed = answer("jobs", "list", "--live")
     [job] = listed["jobs"]
     assert (job["site"], job["date"], job["state"], job["scheduler_id"]) == ("zurich", DAY, "submitted", "7")

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db import days, formats, metadata, reports
+from db import days, faults, formats, metadata, reports
 from db.days import SlotFinding
+from db.reports import Choice
 from db.states import Finding
 from hpc import export
-from hpc.export import UnfinishedDay, export_day, safe_cell
+from hpc.export import UnfinishedDay, export_day, safe_cell, tables
+from hpc.export import files as separate
 
 EXPORTING = """
 import sys
@@ -52,15 +54,22 @@ def test_an_unfinished_day_is_refused_and_nothing_is_written(a_day: Any, tmp_pat
 
 
 def test_a_partial_export_says_so_with_its_denominator_and_receipts(a_day: Any, tmp_path: Path) -> None:
+    a_day.connection.execute("UPDATE shards SET judged = NULL")
     made = export_day(a_day.connection, a_day.open, tmp_path / "out", partial=True)
 
     assert (made.path, made.recordings, made.partial) == (tmp_path / "out" / "zurich" / "2025-01-31.parquet", 5, True)
     told = facts(made.path)
-    assert (told["version"], told["partial"], told["state"]) == (3, True, "processing")
+    assert (told["version"], told["partial"], told["state"]) == (4, True, "processing")
     assert told["denominator"] == {
-        "recordings": 5, "transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1,
-        "shards": 4, "open_shards": 2, "failed_shards": 1,
+        "recordings": 5, "transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1, "unjudged": 4,
+        "shards": 4, "open_shards": 2, "failed_shards": 1, "slots": 5, "slots_arrived": 3, "slots_to_come": 0,
+        "slots_absent_at_source": 1, "slots_listed_but_missing": 0, "slots_empty": 1,
     }  # fmt: skip
+    assert {name: told["missing"][name] for name in ("absent_at_source", "listed_but_missing", "empty")} == {
+        "absent_at_source": ["12_00"], "listed_but_missing": [], "empty": ["23_50"],
+    }  # fmt: skip
+    [failed] = told["missing"]["shards"]
+    assert (failed["failure_class"], failed["failure_reason"]) == ("archive_damaged", "the archive is cut at byte 512")
     [receipt] = told["receipts"]
     assert (receipt["recordings"], receipt["receipt"]["engine"]) == (4, "echo")
 
@@ -90,10 +99,13 @@ def test_the_columns_are_the_ledgers_twenty_and_what_the_query_gives(a_day: Any)
 
 
 def test_a_state_chooses_rows_and_never_shrinks_the_denominator(a_day: Any, tmp_path: Path) -> None:
-    made = export_day(a_day.connection, a_day.open, tmp_path, state="quarantined", partial=True)
+    made = export_day(a_day.connection, a_day.open, tmp_path, choice=Choice("quarantined"), partial=True)
 
     assert pq.read_table(made.path)["id"].to_pylist() == [a_day.ids["quarantined"]]
-    assert (facts(made.path)["only"], facts(made.path)["denominator"]["transcribed"]) == ("quarantined", 3)
+    told = facts(made.path)
+    assert told["selection"] == {"state": "quarantined", "languages": [], "flags": []}
+    assert told["kept"] == {"recordings": 1, "transcribed": 0, "no_speech": 0, "quarantined": 1}
+    assert (told["denominator"]["recordings"], told["denominator"]["transcribed"]) == (5, 3)
 
 
 def test_the_same_day_exported_twice_is_the_same_file(a_day: Any, tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_rows_are_read_and_written_a_little_at_a_time(
     a_day: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "PAGE", 2)
-    monkeypatch.setattr(export, "GROUP_ROWS", 2)
+    monkeypatch.setattr(tables, "GROUP_ROWS", 2)
     told: list[int] = []
 
     made = export_day(a_day.connection, a_day.open, tmp_path, partial=True, advance=told.append)
@@ -169,7 +181,7 @@ def test_the_index_names_every_recording_and_no_cell_is_a_formula(a_day: Any, tm
 
 
 def test_a_folder_holds_at_most_so_many_files(a_day: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "FILES_IN_FOLDER", 2)
+    monkeypatch.setattr(separate, "FILES_IN_FOLDER", 2)
 
     made = export_day(a_day.connection, a_day.open, tmp_path, kind="txt", partial=True)
 
@@ -188,7 +200,7 @@ def test_every_other_cell_stays_as_it_is(cell: object) -> None:
 
 def test_a_second_export_of_files_replaces_the_first(a_day: Any, tmp_path: Path) -> None:
     for state in (None, "no_speech"):
-        made = export_day(a_day.connection, a_day.open, tmp_path, kind="srt", state=state, partial=True)
+        made = export_day(a_day.connection, a_day.open, tmp_path, kind="srt", choice=Choice(state), partial=True)
 
     names = (f"000/{a_day.ids['silence']}.srt", "about.json", "index.csv")
     assert files_in(tmp_path / "zurich") == [f"2025-01-31_srt/{name}" for name in names]
@@ -226,7 +238,7 @@ def test_an_error_leaves_neither_a_file_nor_a_leftover(
     def full(_name: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export.faults, "point", full)
+    monkeypatch.setattr(faults, "point", full)
     with pytest.raises(OSError, match="No space left"):
         export_day(a_day.connection, a_day.done, tmp_path)
 

@@ -222,4 +222,4 @@ def test_a_shell_that_asks_for_completions_gets_the_commands() -> None:
 
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
 
-    assert done.stdout.split() == ["plain,config", "plain,completion"]
+    assert done.stdout.split() == ["plain,compare", "plain,config", "plain,completion"]

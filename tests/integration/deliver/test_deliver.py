@@ -79,6 +79,33 @@ def test_parts_are_links_and_a_second_target_makes_nothing_anew(
     assert checked(tmp_path / "other") == checked(target)
 
 
+def test_what_a_plan_made_of_the_day_goes_with_it_and_is_more_to_send(
+    lab: Any, answer: Any, target: Path, tree_of: Any
+) -> None:
+    answer("--to", str(target))
+    before = tree_of(target)
+    made = lab.home / "results" / "audio" / DAY / "plans" / "1" / "1-1-0123456789abcdef.jsonl.gz"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"made again")
+    try:
+        lab.do(
+            "INSERT INTO plans (selection, who, run_key, receipt, recordings, seconds)"
+            " VALUES ('{}', 'me', decode(repeat('00', 16), 'hex'), '{}', 0, 0)"
+        )
+        lab.do(
+            "INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, state, plan_id)"
+            " SELECT '1-1-0123456789abcdef', shard_id, 1, run_id, sha256('made again'), 10, 1, 'sealed',"
+            " (SELECT max(id) FROM plans) FROM parts LIMIT 1"
+        )
+        made.parent.rename(made.parent.with_name(str(lab.rows("SELECT max(id) AS id FROM plans")[0]["id"])))
+        assert answer("--to", str(target))["state"] == "verified"
+        assert set(tree_of(target)) - set(before) == {f"parts/audio/{DAY}/{made.name}"}
+    finally:
+        lab.do("DELETE FROM parts WHERE plan_id IS NOT NULL")
+        lab.do("DELETE FROM plans")
+        shutil.rmtree(made.parent.parent)
+
+
 def test_without_parts_and_as_a_dry_run(lab: Any, answer: Any, target: Path, tree_of: Any) -> None:
     told = answer("--to", str(target), "--no-parts", "--dry-run")
     assert (told["state"], tree_of(target), lab.rows()) == ("would send", {}, [])

@@ -108,3 +108,45 @@ def test_audio_that_somebody_wants_delivered_stays_until_it_is(dock: Any) -> Non
     dock.connection.execute("UPDATE deliveries SET state = 'failed', message = 'given up'")
     tidy(dock, 0)
     assert len(list(dock.here.iterdir())) == 1
+
+
+def sampled(dock: Any, slot: str) -> None:
+    """A recording of this archive is in a sample that people still have to judge."""
+    for statement in (
+        "INSERT INTO runs (key, digest, receipt) VALUES (decode(repeat('00', 16), 'hex'), sha256(''), '{}')",
+        "INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, state) SELECT 'p', s.id, 1, u.id,"
+        f" sha256(''), 1, 1, 'sealed' FROM shards s, runs u WHERE s.name = '{archive(slot)}'",
+        "INSERT INTO recordings (shard_id, ordinal, day_id, meta_id, name, size, sha256, state, failure_class,"
+        " failure_reason, part_id) SELECT s.id, 0, s.day_id, 'a', 'a', 1, sha256(''), 'quarantined', 'empty', 'none',"
+        " p.id FROM parts p JOIN shards s ON s.id = p.shard_id",
+        "UPDATE shards s SET seal_recordings = 1 FROM parts p WHERE p.shard_id = s.id",
+        "INSERT INTO samples (name, who, seed, strata, selection) VALUES ('first', 'me', 0, '{}', '{}')",
+        "INSERT INTO sample_recordings (sample_id, place, recording_id, stratum, population)"
+        " SELECT m.id, 1, r.id, 'all', 1 FROM samples m, recordings r",
+    ):
+        dock.connection.execute(statement)
+
+
+def test_audio_that_people_still_have_to_judge_stays_until_its_sample_is_released(dock: Any) -> None:
+    finished(dock, 4)
+    sampled(dock, "00_10")
+    tidy(dock, 31)
+    assert sorted(path.name for path in dock.here.iterdir()) == [archive("00_10"), archive("00_30")]
+    assert dock.rows("SELECT tidied IS NULL AND tidy_at > now() FROM days") == [True]
+
+    dock.connection.execute("UPDATE samples SET released = now()")
+    tidy(dock, 0)
+    assert len(list(dock.here.iterdir())) == 2  # not looked at before its time
+    dock.connection.execute("UPDATE days SET tidy_at = now()")
+    tidy(dock, 0)
+    assert [path.name for path in dock.here.iterdir()] == [archive("00_30")]
+    assert dock.rows("SELECT tidied IS NOT NULL FROM days") == [True]
+
+
+def test_a_sample_of_files_that_are_worked_where_they_lie_is_not_looked_at_every_day(dock: Any) -> None:
+    finished(dock, 2)
+    sampled(dock, "00_00")
+    dock.connection.execute("UPDATE sites SET route = '{}'")
+    tidy(dock, 31)
+    assert len(list(dock.here.iterdir())) == 2
+    assert dock.rows("SELECT tidied IS NOT NULL FROM days") == [True]

@@ -25,7 +25,7 @@ def test_a_plan_gets_jobs_makes_what_was_shown_and_moves_no_day(
         before = site.rows()
         site.write(ENGINE__LANGUAGE="de")
         chosen = ("--from", DATES[0], "--to", DATES[1], "--only", "duration>0")
-        shown = json.loads(site.dayscribe("-q", "reprocess", *chosen, "--reason", "a test", "--dry-run", "--json"))
+        shown = json.loads(site.dayscribe("-q", "reprocess", *chosen, "--reason", "test", "--dry-run", "--json"))
         assert shown["recordings"] == 2 * 4 * 3
         site.tick()
         assert {job["kind"] for job in site.jobs()} == {"process"}, "what was only shown gets no job"
@@ -40,8 +40,8 @@ def test_a_plan_gets_jobs_makes_what_was_shown_and_moves_no_day(
         with connect(site.dsn) as connection:
             summary = plans.get(connection, shown["plan"]).summary
             languages = connection.execute(
-                "SELECT t.language, t.version, count(*) AS n FROM recordings r JOIN transcripts t ON t.id = r.current_id"
-                " GROUP BY 1, 2"
+                "SELECT t.language, t.version, count(*) AS n FROM recordings r JOIN transcripts t"
+                " ON t.id = r.current_id GROUP BY 1, 2"
             ).fetchall()
         assert summary is not None
         assert (summary["remade"], summary["failed"], summary["left"]) == (24, 0, 0)
