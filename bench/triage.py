@@ -244,7 +244,7 @@ def made_cases(heard: Sequence[tuple[Clip, Transcript]], seed: int) -> Iterator[
 
 PHRASES = (
     "Thanks for watching!", "Untertitel der Amara.org-Community", "Untertitel im Auftrag des ZDF, 2021",
-    "Sous-titrage Société Radio-Canada", "Субтитры сделал DimaTorzok", "ご視聴ありがとうございました", "you",
+    "Sous-titrage Société Radio-Canada", "Продолжение следует", "ご視聴ありがとうございました", "you",
 )  # fmt: skip
 
 
