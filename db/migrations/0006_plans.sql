@@ -152,6 +152,6 @@ GRANT SELECT ON plans, plan_shards, plan_recordings, flags, captions, samples, s
 GRANT INSERT, UPDATE ON plans, plan_shards, plan_recordings, samples, sample_recordings TO @scheduler@;
 GRANT INSERT ON snapshots, snapshot_recordings TO @scheduler@;
 GRANT UPDATE ON plans, plan_shards, plan_recordings TO @worker@;
-GRANT UPDATE (state, current_id, failure_class, failure_reason) ON recordings TO @worker@;
+GRANT UPDATE (state, current_id, failure_class, failure_reason) ON recordings TO @scheduler@, @worker@;
 GRANT UPDATE (judged) ON shards TO @worker@;
 GRANT INSERT, UPDATE, DELETE ON flags, captions TO @scheduler@, @worker@;

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from db import days, formats, parts, plans, redo
 from db.connect import Connection
 from db.errors import BadData, LeaseLost
 from db.plans import Criterion, NothingChosen, Selection, Wish
+from db.roles import Roles
 
 LEASE = timedelta(seconds=60)
 KEY = b"n" * 16
@@ -319,6 +321,20 @@ def test_what_failed_of_a_finished_plan_is_taken_up_again_and_nothing_else(a_day
     assert record(a_day, plan, leased, result(a_day, "injection")).settled
     assert current(a_day, "injection") == ("transcribed", "bonjour", 2)
     assert current(a_day, "hostile") == ("transcribed", "autre", 3), "what another plan made since stays"
+
+
+@pytest.mark.parametrize("recorder", ["worker", "scheduler"])
+def test_a_plan_is_drawn_and_recorded_by_whoever_has_the_role_for_it(a_day: Any, roles: Roles, recorder: str) -> None:
+    """A tick records what tasks without a ledger made."""
+    become = SQL("SET ROLE {}")
+    a_day.connection.execute(become.format(Identifier(roles.scheduler)))
+    plan = draw(a_day, Selection((Criterion("language", "de"), Criterion("quarantined"))))
+    a_day.connection.execute(become.format(Identifier(getattr(roles, recorder))))
+    [leased] = claim(a_day, plan)
+    assert record(a_day, plan, leased, result(a_day, "hostile"), result(a_day, "quarantined")).settled
+    a_day.connection.execute("RESET ROLE")
+    assert current(a_day, "quarantined") == ("transcribed", "bonjour", 1)
+    assert plans.get(a_day.connection, plan.id).state == "done"
 
 
 def test_an_empty_answer_to_a_plan_is_no_news(ledger: Connection) -> None:

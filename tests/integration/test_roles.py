@@ -33,6 +33,11 @@ READ = (
     "pauses",
 )
 
+PLANNING = (
+    "plans", "plan_shards", "plan_recordings", "flags", "captions", "samples", "sample_recordings", "snapshots",
+    "snapshot_recordings",
+)  # fmt: skip
+
 # A statement and who may run it: everybody not named is refused. One line for each right that matters.
 MATRIX: list[tuple[str, set[str]]] = [
     *((f"SELECT * FROM {table}", set(ROLES)) for table in (*READ, "events", "schema_migrations")),
@@ -53,6 +58,14 @@ MATRIX: list[tuple[str, set[str]]] = [
     ("SELECT * FROM deliveries", set(ROLES)),
     ("INSERT INTO deliveries (target) SELECT target FROM deliveries WHERE false", {OWNER, SCHEDULER}),
     ("UPDATE deliveries SET state = state", {OWNER, SCHEDULER}),
+    *((f"SELECT * FROM {table}", set(ROLES)) for table in PLANNING),
+    ("INSERT INTO plans (who) SELECT who FROM plans WHERE false", {OWNER, SCHEDULER}),
+    ("INSERT INTO plan_recordings (reasons) SELECT reasons FROM plan_recordings WHERE false", {OWNER, SCHEDULER}),
+    ("UPDATE plan_shards SET epoch = epoch", {OWNER, SCHEDULER, WORKER}),
+    ("UPDATE recordings SET failure_class = failure_class", {OWNER, SCHEDULER, WORKER, PURGER}),
+    ("DELETE FROM plans", {OWNER}),
+    ("DELETE FROM flags", {OWNER, SCHEDULER, WORKER}),
+    ("UPDATE snapshots SET facts = facts", {OWNER}),
     ("UPDATE jobs SET state = state", {OWNER, SCHEDULER}),
     ("UPDATE days SET revision = revision", {OWNER, SCHEDULER}),
     ("UPDATE days SET state = state", {OWNER, SCHEDULER, WORKER}),
