@@ -93,7 +93,8 @@ class Generation:
 
     def _languages(self, features: Sequence[Any]) -> list[Language]:
         self.counts.add(detect_calls=1, detected=len(features))
-        found = self._model.model.detect_language(_storage(features))
+        source, _ = self._heard(features)
+        found = self._model.model.detect_language(source)
         return [_language(one) for one in found]
 
     def _generate(self, items: Sequence[tuple[Any, Language | None]]) -> list[tuple[Said, Language]]:
