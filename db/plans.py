@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import days, events
+from db import days, events, runs
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove
 from db.sql import load
@@ -33,7 +33,7 @@ PICKS: Mapping[str, tuple[str, str | None]] = {
     "error": ("pick_error", "classes"),
     "suspect": ("pick_suspect", "flags"),
     "not_model": ("pick_not_model", "model"),
-    "not_run": ("pick_not_run", "run"),
+    "not_run": ("pick_not_run", "runs"),
     "language": ("pick_language", "language"),
     "longer": ("pick_longer", "seconds"),
     "shorter": ("pick_shorter", "seconds"),
@@ -99,7 +99,7 @@ class Drawn:
     recordings: int
     known: int  # chosen too, but made under this key already
     unknown_names: tuple[str, ...]
-    missing: Mapping[str, int]  # failed_shards, open_shards, missing_files of the days looked at
+    missing: Mapping[str, int]  # failed_shards, open_shards, unjudged_shards, missing_files of the days looked at
     days: int  # looked at
 
 
@@ -135,12 +135,16 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         connection.execute(SQL["index_scope"])
         connection.execute(SQL["measure_scope"])
         looked_at = _one(connection, "count_scope")["days"]
+        named = _named(selection.names or ())
         for criterion in selection.criteria:
-            query, _ = PICKS[criterion.kind]
-            connection.execute(SQL[query], criterion.values() | {"run_key": wish.run_key})
+            query = "pick_named" if criterion.kind == "all" and selection.names else PICKS[criterion.kind][0]
+            asked = criterion.values() | named | {"run_key": wish.run_key}
+            if criterion.kind == "not_run":
+                asked["runs"] = [run["id"] for run in runs.find(connection, criterion.value)]
+            connection.execute(SQL[query], asked)
         connection.execute(SQL["measure_choice"])
         unknown = _keep_named(connection, selection.names)
-        known = 0 if wish.forced else _one(connection, "drop_known", run_key=wish.run_key)["recordings"]
+        known = 0 if wish.forced else _known(connection, wish)
         missing = _one(connection, "shards_missing")
         plan_id = _one(connection, "put_plan", **_stored(selection, wish))["id"]
         order = {"newest": selection.newest_first, "limit": selection.limit, "max_attempts": wish.max_attempts}
@@ -149,19 +153,29 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         if not recordings:
             if not looked_at:
                 raise BadData("The ledger has no day in this selection; see which there are: dayscribe days list")
-            raise NothingChosen(_nothing(looked_at, known, missing), known=known, missing=missing)
+            said = _nothing(looked_at, known, missing, unknown)
+            raise NothingChosen(said, known=known, missing=missing)
         events.add(connection, "plan.drawn", actor=wish.who, plan=plan_id, recordings=recordings, why=wish.why)
     return Drawn(plan_id, recordings, known, unknown, missing, looked_at)
+
+
+def _known(connection: Connection, wish: Wish) -> int:
+    found = _one(connection, "drop_known", run_key=wish.run_key, keep_current=wish.keep_current)
+    return int(found["recordings"])
 
 
 def _keep_named(connection: Connection, names: Sequence[str] | None) -> tuple[str, ...]:
     """Drop what was not named; those names that are nobody's."""
     if names is None:
         return ()
-    ids = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19]
     unknown = connection.execute(SQL["unknown_names"], {"names": list(names)}).fetchall()
-    connection.execute(SQL["keep_named"], {"ids": ids, "meta_ids": list(names)})
+    connection.execute(SQL["keep_named"], _named(names))
     return tuple(row["name"] for row in unknown)
+
+
+def _named(names: Sequence[str]) -> dict[str, Any]:
+    ids = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19]
+    return {"ids": ids, "meta_ids": list(names)}
 
 
 def _stored(selection: Selection, wish: Wish) -> dict[str, Any]:
@@ -174,11 +188,13 @@ def _stored(selection: Selection, wish: Wish) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name != "max_attempts"}
 
 
-def _nothing(looked_at: int, known: int, missing: Mapping[str, int]) -> str:
+def _nothing(looked_at: int, known: int, missing: Mapping[str, int], unknown: Sequence[str]) -> str:
     said = f"In {looked_at} days nothing is to be made again"
     if known:
         said += f": {known} recordings were chosen, and all of them have been made under this very key"
         said += ". Change a setting, or make them all the same with --force --reason TEXT"
+    if unknown:
+        said += f". {len(unknown)} names are of no recording of these days: {', '.join(unknown[:3])[:200]}"
     if missing["failed_shards"]:
         said += f". {missing['failed_shards']} shards failed before they were read whole: dayscribe days retry"
     return said
@@ -266,7 +282,8 @@ def move(connection: Connection, plan: Plan, verb: str, *, actor: str) -> None:
             raise IllegalMove(f"Plan {plan.id} is {now.state}; to {verb} it, it has to be {' or '.join(sources)}.")
         if now.state == DONE and not _take_up(connection, plan.id):
             raise IllegalMove(f"Plan {plan.id} is done, and nothing of it failed.")
-        connection.execute(SQL["move"], {"id": plan.id, "to": to, "from": list(sources)})
+        if connection.execute(SQL["move"], {"id": plan.id, "to": to, "from": list(sources)}).rowcount != 1:
+            raise IllegalMove(f"Plan {plan.id} has ended meanwhile; see: dayscribe plans show {plan.id}")
         events.add(connection, f"plan.{to}", actor=actor, plan=plan.id)
 
 
@@ -280,8 +297,14 @@ def _take_up(connection: Connection, plan_id: int) -> bool:
 
 @translated()
 def adopt(connection: Connection, plan: Plan, *, actor: str) -> int:
-    """Make everything that the plan made what readers see, in one transaction: the end of a trial. How many moved."""
+    """Make what a trial made what readers see, in one transaction; how many moved. IllegalMove when it is no trial, or
+    still at work."""
+    if not plan.keep_current:
+        raise IllegalMove(f"Plan {plan.id} is no trial (--keep-current): readers see what it made already.")
     with connection.transaction():
+        now = get(connection, plan.id)
+        if now.state not in (DONE, CANCELLED):
+            raise IllegalMove(f"Plan {plan.id} is {now.state}; it can be adopted when it is done or cancelled.")
         touched = [row["day_id"] for row in connection.execute(SQL["days_of"], {"plan_id": plan.id, "shard_id": None})]
         for day_id in touched:  # the days first, in one order for everyone
             days.lock(connection, day_id)

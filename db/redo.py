@@ -29,24 +29,33 @@ def waits(connection: Connection, *, plan_id: int, day_id: int | None = None) ->
 def claim(
     connection: Connection, *, owner: str, count: int, lease: timedelta, plan_id: int, day_id: int | None = None
 ) -> list[Leased]:
-    """Lease up to `count` shards of an open plan (of one day of it, if that is given), in its order. Of each, all
-    recordings but those that the plan has yet to make are `known`. A shard of which nothing is left to make is settled
-    here, and nothing of it is read."""
+    """Lease up to `count` shards of an open plan (of one day of it, if that is given), in its order.
+
+    Of each all recordings are `known`, and those `wanted` that the plan has yet to make. A shard of which none
+    is left is settled here, and nothing of it is read. Nothing is leased only if nothing is left to read."""
     faults.point("claim.before")
     wanted = {"owner": owner, "count": count, "lease": lease, "plan_id": plan_id, "day_id": day_id}
-    rows = connection.execute(SQL["claim"], wanted).fetchall()
-    if len(rows) < count:
+    leased: list[Leased] = []
+    while not leased and (rows := connection.execute(SQL["claim"], wanted).fetchall()):
+        for row in sorted(rows, key=lambda row: row["place"]):
+            if not _settle_if_done(connection, plan_id, row, actor=owner):
+                leased.append(_leased(connection, plan_id, row))
+    if len(leased) < count:
         give_up_exhausted(connection, plan_id, actor=owner)
-    leased = []
-    for row in sorted(rows, key=lambda row: row["place"]):
-        if _settle_if_done(connection, plan_id, row, actor=owner):
-            continue
-        where = {"plan_id": plan_id, "shard_id": row["id"]}
-        known = {one["ordinal"]: one["sha256"] for one in connection.execute(SQL["not_wanted"], where)}
-        values = {name: row[name] for name in Leased.__slots__ if name in row and name != "paths"}
-        leased.append(Leased(**values, paths=tuple(row["paths"]), known=known, plan_id=plan_id))
     faults.point("claim.committed")
     return leased
+
+
+def _leased(connection: Connection, plan_id: int, row: Mapping[str, Any]) -> Leased:
+    there = connection.execute(SQL["of_shard"], {"plan_id": plan_id, "shard_id": row["id"]}).fetchall()
+    values = {name: row[name] for name in Leased.__slots__ if name in row and name != "paths"}
+    return Leased(
+        **values,
+        paths=tuple(row["paths"]),
+        known={one["ordinal"]: one["sha256"] for one in there},
+        plan_id=plan_id,
+        wanted=frozenset(one["ordinal"] for one in there if one["wanted"]),
+    )
 
 
 @translated()
@@ -138,10 +147,10 @@ def record(
         part_id = parts.put_part(connection, SQL["put_part"], part, run_id, len(results), plan_id=plan_id)
         if part_id is None:
             return parts.Recorded(new=False, settled=False, stale=False)
-        _put_results(connection, part, where, (part_id, run_id, plan_id if held["forced"] else 0), results)
+        made = _put_results(connection, part, where, (part_id, run_id, plan_id if held["forced"] else 0), results)
         faults.point("record.intx")
         ours = held["state"] == "leased" and held["epoch"] == part.epoch
-        if ours:
+        if ours and made:
             connection.execute(SQL["progress"], where)
         settled = ours and day_id is not None and _finish(connection, where, day_id, actor=actor)
     faults.point("record.committed")
@@ -154,8 +163,10 @@ def _put_results(
     where: Mapping[str, int],
     ids: tuple[int, int, int],
     results: Sequence[Mapping[str, Any]],
-) -> None:
+) -> int:
+    """How many recordings of the plan have their outcome by it."""
     part_id, run_id, forced_by = ids
+    made = 0
     wanted = {"shard_id": part.shard_id, "ordinals": [result["ordinal"] for result in results]}
     known = {row["ordinal"]: row["sha256"] for row in connection.execute(SQL["lock_recordings"], wanted)}
     common = {"part_id": part_id, "run_id": run_id, "run_key": part.run_key, "forced_by": forced_by, **where}
@@ -166,7 +177,9 @@ def _put_results(
                 " put the right archive back, then: dayscribe plans resume"
             )
         values = dict.fromkeys(parts.QUALITY) | common | dict(result)
-        connection.execute(SQL["put_failure"] if result["outcome"] is None else SQL["put_result"], values)
+        query = SQL["put_failure"] if result["outcome"] is None else SQL["put_result"]
+        made += connection.execute(query, values).rowcount
+    return made
 
 
 def _settle_if_done(connection: Connection, plan_id: int, row: Mapping[str, Any], *, actor: str) -> bool:
@@ -192,8 +205,8 @@ def _finish(connection: Connection, where: Mapping[str, int], day_id: int, *, ac
         moved = connection.execute(SQL["make_current"], where).rowcount
         faults.point("seal.intx")
         if moved:
-            connection.execute(SQL["judge_again"], where)
             days.count_again(connection, day_id)
+    connection.execute(SQL["judge_again"], where)  # a trial's versions, too
     connection.execute(SQL["seal_parts"], where)
     detail = {"plan": where["plan_id"], "epoch": where["epoch"], "current": moved}
     events.add(connection, "plan.shard_done", actor=actor, day_id=day_id, shard_id=where["shard_id"], **detail)
@@ -205,12 +218,14 @@ def _finish(connection: Connection, where: Mapping[str, int], day_id: int, *, ac
 def close_if_done(connection: Connection, plan_id: int, *, actor: str) -> bool:
     """Close the plan with its summary when no shard of it is open. Holds the plan's row while it counts."""
     connection.execute(SQL["lock_plan"], {"plan_id": plan_id})
-    counts = connection.execute(SQL["open_shards"], {"plan_id": plan_id}).fetchone()
-    if counts is None or counts["open"]:
+    still = connection.execute(SQL["any_open"], {"plan_id": plan_id}).fetchone()
+    if still is None or still["so"]:
         return False
+    counts = connection.execute(SQL["open_shards"], {"plan_id": plan_id}).fetchone()
     made = connection.execute(SQL["outcomes"], {"plan_id": plan_id}).fetchone()
     engine = connection.execute(SQL["engine_seconds"], {"plan_id": plan_id}).fetchone()
     audio = connection.execute(SQL["audio_seconds"], {"plan_id": plan_id}).fetchone()
+    assert counts
     assert made
     assert engine
     assert audio
@@ -265,12 +280,13 @@ def days_open(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
 def give_up_exhausted(connection: Connection, plan_id: int | None = None, *, actor: str) -> int:
     """Fail the shards of a plan, or of all, whose last allowed worker vanished; how many there were."""
     given_up = 0
-    failure = ("attempts_exhausted", "every worker that took this shard ended before it could record anything")
+    reason = "every worker that took this shard ended before it could record anything"
+    failure = {"failure_class": "attempts_exhausted", "failure_reason": reason}
     for row in connection.execute(SQL["exhausted"], {"plan_id": plan_id}).fetchall():
-        where = (row["shard_id"], row["epoch"])
-        try:
-            fail(connection, *where, failure=failure, actor=actor, discard=False, plan_id=row["plan_id"])
-        except LeaseLost:  # another worker was quicker
-            continue
-        given_up += 1
+        with connection.transaction():
+            if connection.execute(SQL["give_up"], row | failure).rowcount == 1:
+                told: dict[str, Any] = {"plan": row["plan_id"]} | failure
+                events.add(connection, "plan.shard_failed", actor=actor, shard_id=row["shard_id"], **told)
+                close_if_done(connection, row["plan_id"], actor=actor)
+                given_up += 1
     return given_up

@@ -43,6 +43,7 @@ class Leased:
     epoch: int
     known: Mapping[int, bytes]  # ordinal → sha256 of recordings that need not be made
     plan_id: int | None = None  # leased for a plan, under an epoch of the plan's own
+    wanted: frozenset[int] | None = None  # of `known`, what is made all the same; None: nothing of it
 
 
 @translated()

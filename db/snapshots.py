@@ -154,6 +154,6 @@ class _Frozen:
             kind, reason, seconds, flags = self.failures[row["id"]]
             made |= {"state": "quarantined", "seconds": number(seconds), "flags": flags, "quality_flags": None}
             return made | {"failure_class": kind, "failure_reason": reason}
-        judged = self.flags.get(row["id"], None if shard in self.unjudged else [])
+        judged = None if shard in self.unjudged else self.flags.get(row["id"], [])
         state = "transcribed" if outcome == "speech" else outcome
         return made | {"state": state, "quality_flags": judged, "failure_class": None, "failure_reason": None}

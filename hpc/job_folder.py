@@ -39,6 +39,7 @@ class PlannedShard:
     files: tuple[str, ...]  # paths as the file system's bytes, escaped as Python does
     epoch: int
     known: Mapping[int, str] = field(default_factory=dict)  # ordinal → sha256 of what is recorded, hex
+    wanted: tuple[int, ...] | None = None  # for a plan: what of `known`, then all there is, is made again
     staged: str = ""  # the folder of its day, escaped as the files
 
 
@@ -57,9 +58,9 @@ class Order:
     day_id: int | None = None
     site: str | None = None
     date: str | None = None  # YYYY-MM-DD
+    shards: tuple[PlannedShard, ...] = ()  # for tasks without a ledger; task N works every tasks-th from the Nth
     plan_id: int | None = None  # recordings of the day are made again
     run_key: str | None = None  # hex; as what they are made again
-    shards: tuple[PlannedShard, ...] = ()  # for tasks without a ledger; task N works every tasks-th from the Nth
 
     @property
     def day(self) -> datetime.date | None:
@@ -126,10 +127,18 @@ class JobFolder:
         except FileNotFoundError:
             raise Superseded from None
         planned = tuple(
-            PlannedShard(**one | {"files": tuple(one["files"]), "known": {int(n): h for n, h in one["known"].items()}})
+            PlannedShard(
+                **one
+                | {"files": tuple(one["files"]), "known": {int(n): h for n, h in one["known"].items()}}
+                | {"wanted": None if one.get("wanted") is None else tuple(one["wanted"])}
+            )
             for one in said["shards"]
         )
         return Order(**said | {"shards": planned})
+
+    def superseded(self) -> bool:
+        """Whether the order was taken back."""
+        return (self.path / SUPERSEDED).exists()
 
     def supersede(self) -> None:
         """Tasks that start from now on leave at once."""

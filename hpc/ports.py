@@ -59,6 +59,11 @@ class Lease(Protocol):
     def known(self) -> Mapping[int, bytes]:
         """Ordinal → sha256 of the recordings whose outcome is already recorded."""
 
+    @property
+    def wanted(self) -> Set[int] | None:
+        """Of a shard that is read again for a plan, which all of `known` is of: the ordinals to make. None: what is not
+        known is made."""
+
     def fail(self, error: Exception) -> None:
         """The shard cannot be done, or not now: the error's branch of the tree decides."""
 

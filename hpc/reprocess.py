@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from db import plans
 from db.connect import Connection
 from db.errors import BadData, IllegalMove
 from db.plans import Criterion, Plan, Selection, Wish
+from db.states import QualityFlag
 from hpc.errors import BadSetting, FailureClass
 from hpc.model import Run
 from hpc.sections import SlurmSettings
@@ -96,6 +98,11 @@ def _named(name: str, sign: str, value: str) -> Criterion | None:
         if unknown := [one for one in value.split(",") if one not in known]:
             raise BadSetting(f"--only error={unknown[0]}: there is no such class; there are {', '.join(known)}")
         return Criterion("error", value.split(","))
+    if name == "flag" and sign == "=":
+        flags = [flag.value for flag in QualityFlag]
+        if unknown := [one for one in value.split(",") if one not in flags]:
+            raise BadSetting(f"--only flag={unknown[0]}: there is no such flag; there are {', '.join(flags)}")
+        return Criterion("suspect", value.split(","))
     makers = {
         ("flag", "="): "suspect",
         ("language", "="): "language",
@@ -105,7 +112,7 @@ def _named(name: str, sign: str, value: str) -> Criterion | None:
     kind = makers.get((name, sign))
     if kind is None:
         return None
-    return Criterion(kind, value.split(",") if kind == "suspect" else value)
+    return Criterion(kind, value)
 
 
 def selection(criteria: Iterable[Criterion], **where: Any) -> Selection:
@@ -133,12 +140,20 @@ def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estim
     disk = round(told["bytes_each"] * plan.recordings)
     engine = plan.seconds * told["engine"] / told["audio"] if told["audio"] > 0 and told["engine"] > 0 else None
     # Archives are read whole, but the engine is what takes long: their bytes pass as fast as their recordings are made.
-    rate = source.bytes / engine if engine else None
-    job = size(wanted, shards=len(shards), byte_count=source.bytes, speed=Speed(rate), room=wanted.at_once)
-    hours = None if engine is None else (LOAD_SECONDS + engine / job.tasks) / 3600
+    speed = Speed(source.bytes / engine if engine else None)
+    by_day = defaultdict(list)
+    for shard in shards:
+        by_day[shard["site"], shard["date"]].append(shard["size"])
+    jobs = [
+        size(wanted, shards=len(sizes), byte_count=sum(sizes), speed=speed, room=wanted.plan_tasks)
+        for sizes in by_day.values()
+    ]  # each day has an array of its own
+    tasks = sum(job.tasks for job in jobs)
+    at_once = min(tasks, wanted.plan_tasks)
+    hours = None if engine is None else (LOAD_SECONDS * math.ceil(tasks / at_once) + engine / at_once) / 3600
     basis = told["basis"] if engine is not None else "no speed measured yet"
     made = Estimate(
-        None if engine is None else round(engine / 3600, 4), basis, disk, job.tasks, job.minutes,
+        None if engine is None else round(engine / 3600, 4), basis, disk, tasks, max(job.minutes for job in jobs),
         None if hours is None else round(hours, 3), source,
     )  # fmt: skip
     plans.put_estimate(connection, plan.id, made.as_dict())

@@ -32,6 +32,7 @@ CREATE TABLE plan_shards (
     shard_id bigint NOT NULL REFERENCES shards,
     day_id bigint NOT NULL REFERENCES days,
     place integer NOT NULL,
+    recordings integer NOT NULL CHECK (recordings > 0),
     state text NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'leased', 'done', 'failed')),
     epoch bigint NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
@@ -60,6 +61,7 @@ CREATE TABLE plan_recordings (
     transcript_id bigint REFERENCES transcripts,
     failure_class text,
     failure_reason text,
+    moved boolean NOT NULL DEFAULT false,
     PRIMARY KEY (plan_id, recording_id),
     FOREIGN KEY (plan_id, shard_id) REFERENCES plan_shards,
     CONSTRAINT outcome_is_whole CHECK (
@@ -69,6 +71,7 @@ CREATE TABLE plan_recordings (
 );
 COMMENT ON COLUMN plan_recordings.was_id IS 'its current transcript when the plan was drawn; NULL: it had none';
 COMMENT ON COLUMN plan_recordings.outcome IS 'NULL: not yet; known: a version of this key was there already';
+COMMENT ON COLUMN plan_recordings.moved IS 'the plan has let readers see it once; what moves it on later is not undone';
 CREATE INDEX plan_recordings_by_shard ON plan_recordings (plan_id, shard_id);
 CREATE INDEX plan_recordings_of_recording ON plan_recordings (recording_id);
 

@@ -5,7 +5,7 @@ CREATE TEMPORARY TABLE incoming (LIKE captions INCLUDING DEFAULTS, collected tim
 COPY incoming (day_id, meta_id, language, kind, text, collected) FROM STDIN;
 
 -- name: merge
--- Captions may come twice: the last ones collected stand.
+-- Captions may come twice: of one file the last ones collected stand, of two files those of the one read last.
 INSERT INTO captions (day_id, meta_id, language, kind, text)
 SELECT DISTINCT ON (day_id, meta_id, language, kind) day_id, meta_id, language, kind, text FROM incoming
 ORDER BY day_id, meta_id, language, kind, collected DESC NULLS LAST

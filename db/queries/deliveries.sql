@@ -73,9 +73,9 @@ WHERE v.target = %(target)s AND d.date = o.date AND d.site_id <> o.site_id AND (
 -- Whatever changes what a delivery of the day holds.
 SELECT d.revision, d.state, extract(epoch FROM d.finished)::text AS finished,
     (SELECT coalesce(sum(r.current_id), 0)::text FROM recordings r WHERE r.day_id = d.id) AS current,
-    (SELECT count(*) FROM flags f WHERE f.day_id = d.id) AS flags,
-    (SELECT count(*) FROM shards s WHERE s.day_id = d.id AND s.judged IS NOT NULL) AS judged,
-    (SELECT count(*) FROM metadata m WHERE m.day_id = d.id) AS metadata,
+    (SELECT coalesce(sum(hashtextextended(f::text, 0)), 0)::text FROM flags f WHERE f.day_id = d.id) AS flags,
+    (SELECT count(*) FROM shards s WHERE s.day_id = d.id AND s.judged > 0) AS judged,
+    (SELECT coalesce(sum(hashtextextended(m::text, 0)), 0)::text FROM metadata m WHERE m.day_id = d.id) AS metadata,
     (SELECT count(*) FROM slots l WHERE l.day_id = d.id AND l.kind = 'metadata' AND l.finding = 'arrived') AS companions,
     (SELECT coalesce(max(p.id), 0) FROM parts p JOIN shards s ON s.id = p.shard_id
         WHERE s.day_id = d.id AND p.state = 'sealed') AS part

@@ -54,11 +54,15 @@ UPDATE shards SET judged = NULL WHERE day_id = %(day_id)s AND judged IS NOT NULL
 SELECT id FROM shards WHERE day_id = %(day_id)s AND sealed IS NOT NULL AND judged IS DISTINCT FROM %(rules)s ORDER BY id;
 
 -- name: unjudged_lately
--- Of days that are open or finished not long ago: the whole history is not looked through at each tick.
-SELECT s.id FROM days d JOIN shards s ON s.day_id = d.id
-WHERE (d.finished IS NULL OR d.finished > now() - %(lately)s) AND s.sealed IS NOT NULL
-    AND s.judged IS DISTINCT FROM %(rules)s
-ORDER BY d.date DESC, s.id LIMIT %(limit)s;
+-- Of days that are open or finished not long ago, and of what plans made lately: the whole history is not looked through at
+-- each tick.
+SELECT id FROM (
+    SELECT s.id FROM days d JOIN shards s ON s.day_id = d.id
+    WHERE (d.finished IS NULL OR d.finished > now() - %(lately)s) AND s.sealed IS NOT NULL
+        AND s.judged IS DISTINCT FROM %(rules)s
+    UNION SELECT s.id FROM plan_shards k JOIN shards s ON s.id = k.shard_id
+    WHERE k.changed > now() - %(lately)s AND s.sealed IS NOT NULL AND s.judged IS DISTINCT FROM %(rules)s
+) u ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: counts
 -- A day's flagged recordings by flag; of each recording the version that the world sees.

@@ -30,6 +30,13 @@ INSERT INTO chosen SELECT r.id, 'asked for' FROM scope d JOIN recordings r ON r.
         OR EXISTS (SELECT FROM plan_recordings q JOIN plans p ON p.id = q.plan_id
             WHERE q.recording_id = r.id AND q.outcome = 'failed' AND p.run_key = %(run_key)s)));
 
+-- name: pick_named
+-- In place of all: those whose id of the ledger, or name's stem, somebody wrote down.
+INSERT INTO chosen SELECT r.id, 'asked for' FROM recordings r JOIN scope d ON d.id = r.day_id
+WHERE r.id = ANY (%(ids)s) AND r.state <> 'provisional'
+UNION SELECT r.id, 'asked for' FROM recordings r JOIN scope d ON d.id = r.day_id
+WHERE r.meta_id = ANY (%(meta_ids)s) AND r.state <> 'provisional';
+
 -- name: pick_quarantined
 INSERT INTO chosen SELECT r.id, 'quarantined' FROM scope d JOIN recordings r ON r.day_id = d.id AND r.state = 'quarantined';
 
@@ -55,10 +62,10 @@ JOIN (
 WHERE m.model IS DISTINCT FROM %(model)s;
 
 -- name: pick_not_run
--- By a run's id, or the first digits of its key.
+-- By none of these receipts, which are those of one run.
 INSERT INTO chosen SELECT r.id, 'run=' || left(encode(t.run_key, 'hex'), 12) FROM scope d
 JOIN recordings r ON r.day_id = d.id JOIN transcripts t ON t.id = r.current_id
-WHERE NOT (t.run_id::text = %(run)s OR encode(t.run_key, 'hex') LIKE %(run)s || '%%');
+WHERE t.run_id <> ALL (%(runs)s);
 
 -- name: pick_language
 INSERT INTO chosen SELECT r.id, 'language=' || t.language FROM scope d
@@ -78,14 +85,19 @@ DELETE FROM chosen c USING recordings r WHERE r.id = c.recording_id
     AND NOT (r.id = ANY (%(ids)s) OR r.meta_id = ANY (%(meta_ids)s));
 
 -- name: unknown_names
+-- Those that are nobody's in these days; two questions, for an index each.
 SELECT n.name FROM unnest(%(names)s::text[]) AS n (name)
-WHERE NOT EXISTS (SELECT FROM recordings r JOIN scope d ON d.id = r.day_id WHERE r.meta_id = n.name OR r.id::text = n.name)
+WHERE NOT EXISTS (SELECT FROM recordings r JOIN scope d ON d.id = r.day_id WHERE r.meta_id = n.name)
+    AND NOT EXISTS (SELECT FROM recordings r JOIN scope d ON d.id = r.day_id
+        WHERE r.id = CASE WHEN n.name ~ '^[0-9]{1,18}$' THEN n.name::bigint END)
 ORDER BY n.name;
 
 -- name: drop_known
--- What the ledger knows under this key already is never made again.
+-- What readers see under this key already is never made again. What is there and not seen (of a trial, of a plan that was
+-- given up) stays chosen: nothing of it is made either, and then it is seen. A trial leaves all of it out.
 WITH gone AS (
-    DELETE FROM chosen c USING transcripts t WHERE t.recording_id = c.recording_id AND t.run_key = %(run_key)s
+    DELETE FROM chosen c USING transcripts t, recordings r WHERE t.recording_id = c.recording_id AND t.run_key = %(run_key)s
+        AND r.id = c.recording_id AND (%(keep_current)s OR r.current_id = t.id)
     RETURNING c.recording_id
 )
 SELECT count(DISTINCT recording_id) AS recordings FROM gone;
@@ -103,10 +115,10 @@ WITH wanted AS (
     ORDER BY CASE WHEN %(newest)s THEN NULL ELSE d.date END, CASE WHEN %(newest)s THEN d.date END DESC, r.id
     LIMIT %(limit)s
 ), held AS (
-    INSERT INTO plan_shards (plan_id, shard_id, day_id, place, max_attempts)
-    SELECT %(plan_id)s, w.shard_id, w.day_id, row_number() OVER (ORDER BY CASE WHEN %(newest)s THEN NULL ELSE w.date END,
+    INSERT INTO plan_shards (plan_id, shard_id, day_id, recordings, place, max_attempts)
+    SELECT %(plan_id)s, w.shard_id, w.day_id, w.recordings, row_number() OVER (ORDER BY CASE WHEN %(newest)s THEN NULL ELSE w.date END,
         CASE WHEN %(newest)s THEN w.date END DESC, w.shard_id), %(max_attempts)s
-    FROM (SELECT DISTINCT shard_id, day_id, date FROM wanted) w
+    FROM (SELECT shard_id, day_id, date, count(*) AS recordings FROM wanted GROUP BY shard_id, day_id, date) w
 )
 INSERT INTO plan_recordings (plan_id, recording_id, shard_id, reasons, was_id)
 SELECT %(plan_id)s, id, shard_id, reasons, current_id FROM wanted;
@@ -125,6 +137,7 @@ UPDATE plans SET estimate = %(estimate)s WHERE id = %(plan_id)s;
 -- Shards of the scope that were never read whole, and files that never came: no plan has them, since nobody knows what is in them.
 SELECT count(*) FILTER (WHERE s.state = 'failed') AS failed_shards,
     count(*) FILTER (WHERE s.state IN ('ready', 'leased')) AS open_shards,
+    count(*) FILTER (WHERE s.state = 'done' AND coalesce(s.judged, 0) <= 0) AS unjudged_shards,
     (SELECT count(*) FROM slots l JOIN scope d ON d.id = l.day_id
         WHERE l.kind = 'archive' AND l.finding IN ('absent_at_source', 'listed_but_missing', 'empty')) AS missing_files
 FROM scope d JOIN shards s ON s.day_id = d.id;
@@ -247,10 +260,11 @@ UPDATE plan_recordings q SET outcome = 'known', transcript_id = t.id
 FROM transcripts t, plans p WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(shard_id)s AND q.outcome IS NULL
     AND p.id = q.plan_id AND NOT p.forced AND t.recording_id = q.recording_id AND t.run_key = p.run_key;
 
--- name: not_wanted
--- The recordings of a shard that the plan need not make: all but those of it that have no outcome.
-SELECT r.ordinal, r.sha256 FROM recordings r WHERE r.shard_id = %(shard_id)s AND NOT EXISTS (
-    SELECT FROM plan_recordings q WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL);
+-- name: of_shard
+-- All recordings of a shard, by which its archive is known again, and which of them the plan has yet to make.
+SELECT r.ordinal, r.sha256, EXISTS (
+    SELECT FROM plan_recordings q WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL) AS wanted
+FROM recordings r WHERE r.shard_id = %(shard_id)s;
 
 -- name: waits
 SELECT EXISTS (
@@ -295,8 +309,7 @@ SELECT d.id, i.id AS site_id, i.name AS site, d.date, d.state, w.shards, w.bytes
     extract(epoch FROM clock_timestamp() - f.last)::float8 AS last_ago, f.reason
 FROM (
     SELECT s.plan_id, s.day_id, min(s.place) AS place, count(*) AS shards,
-        sum(h.size * (SELECT count(*) FROM plan_recordings q WHERE q.plan_id = s.plan_id AND q.shard_id = s.shard_id)
-            / greatest(h.seal_recordings, 1))::bigint AS bytes
+        sum(h.size * s.recordings / greatest(h.seal_recordings, 1))::bigint AS bytes
     FROM plans p JOIN plan_shards s ON s.plan_id = p.id JOIN shards h ON h.id = s.shard_id
     WHERE p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
         OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
@@ -332,7 +345,7 @@ FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.shard_id = %(shard_id)s
 ON CONFLICT (name) DO NOTHING RETURNING id;
 
 -- name: lock_recordings
--- In the order of their ids, so that two plans never wait for each other; versions are counted only afterwards.
+-- In the order of their ids; versions are counted only afterwards.
 SELECT r.ordinal, r.sha256 FROM recordings r WHERE r.shard_id = %(shard_id)s AND r.ordinal = ANY (%(ordinals)s)
 ORDER BY r.id FOR NO KEY UPDATE;
 
@@ -364,14 +377,20 @@ UPDATE plan_shards SET attempts = 0 WHERE plan_id = %(plan_id)s AND shard_id = %
 SELECT count(*) AS recordings FROM plan_recordings WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND outcome IS NULL;
 
 -- name: make_current
--- What the plan made of a shard becomes what readers see, in one transaction; without a shard, all that it ever made. What
--- became current once is not made so again by a later reading of the shard: another plan may have moved it on.
+-- What the plan has of a shard becomes what readers see, in one transaction; without a shard, what it has of all that are
+-- whole. Each moves once: another plan may have moved it on since. What was known already moves only if nobody did.
+WITH moving AS (
+    UPDATE plan_recordings q SET moved = true FROM plan_shards s
+    WHERE q.plan_id = %(plan_id)s AND s.plan_id = q.plan_id AND s.shard_id = q.shard_id AND NOT q.moved
+        AND q.outcome IN ('remade', 'known')
+        AND CASE WHEN %(shard_id)s::bigint IS NULL THEN s.state = 'done' ELSE q.shard_id = %(shard_id)s END
+    RETURNING q.recording_id, q.transcript_id, q.outcome, q.was_id
+)
 UPDATE recordings r SET current_id = t.id, state = CASE t.outcome WHEN 'speech' THEN 'transcribed' ELSE 'no_speech' END,
     failure_class = NULL, failure_reason = NULL
-FROM plan_recordings q JOIN transcripts t ON t.id = q.transcript_id
-WHERE q.plan_id = %(plan_id)s AND q.outcome = 'remade' AND (%(shard_id)s::bigint IS NULL
-        OR q.shard_id = %(shard_id)s AND EXISTS (SELECT FROM parts b WHERE b.id = t.part_id AND b.state = 'provisional'))
-    AND r.id = q.recording_id AND r.current_id IS DISTINCT FROM t.id;
+FROM moving m JOIN transcripts t ON t.id = m.transcript_id
+WHERE r.id = m.recording_id AND r.current_id IS DISTINCT FROM t.id
+    AND (m.outcome = 'remade' OR r.current_id IS NOT DISTINCT FROM m.was_id);
 
 -- name: seal_parts
 UPDATE parts SET state = 'sealed' WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND state = 'provisional';
@@ -388,6 +407,13 @@ UPDATE plan_shards SET state = 'failed', owner = NULL, lease_until = NULL, chang
     failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
 WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased';
 
+-- name: give_up
+-- Looked at again: a worker that was late may have renewed meanwhile.
+UPDATE plan_shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = now(),
+    failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased'
+    AND lease_until < now() AND attempts >= max_attempts;
+
 -- name: put_back
 UPDATE plan_shards SET state = 'ready', owner = NULL, lease_until = NULL, changed = now(), ready_at = now() + %(wait)s,
     failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
@@ -399,6 +425,9 @@ WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AN
 
 -- name: lock_plan
 SELECT id FROM plans WHERE id = %(plan_id)s FOR NO KEY UPDATE;
+
+-- name: any_open
+SELECT EXISTS (SELECT FROM plan_shards WHERE plan_id = %(plan_id)s AND state IN ('ready', 'leased')) AS so;
 
 -- name: open_shards
 SELECT count(*) FILTER (WHERE state IN ('ready', 'leased')) AS open, count(*) FILTER (WHERE state = 'failed') AS failed, count(*) AS shards

@@ -33,10 +33,9 @@ ORDER BY r.id;
 SELECT r.id, i.name AS site, d.date, s.slot, l.begins AS slot_time, s.name AS shard, r.ordinal, r.name, r.size, r.sha256, r.state, r.seconds,
     r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language,
     t.language_probability, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.text, t.words, t.chunks,
-    t.word_count, t.run_key, t.run_id AS receipt_id, coalesce(
+    t.word_count, t.run_key, t.run_id AS receipt_id, CASE WHEN t.id IS NOT NULL AND s.judged > 0 THEN coalesce(
         (SELECT jsonb_agg(jsonb_build_object('flag', f.flag, 'value', f.value) ORDER BY f.flag COLLATE "C")
-            FROM flags f WHERE f.transcript_id = t.id),
-        CASE WHEN t.id IS NOT NULL AND s.judged > 0 THEN '[]'::jsonb END) AS quality_flags,
+            FROM flags f WHERE f.transcript_id = t.id), '[]'::jsonb) END AS quality_flags,
     r.meta_id, m.posted, m.description,
     m.location_created, m.text_language, m.author_id, m.author_name, m.author_nickname, m.author_verified, m.digg_count,
     m.share_count, m.comment_count, m.play_count, m.collect_count, m.music_id, m.music_title, m.music_author, m.video_seconds,
@@ -62,7 +61,7 @@ WHERE r.day_id = %(day_id)s GROUP BY u.id ORDER BY u.id;
 SELECT t.version, t.created, t.outcome, t.language, t.word_count, t.run_key, t.run_id AS receipt_id,
     coalesce(t.id = r.current_id, false) AS current
 FROM transcripts t JOIN recordings r ON r.id = t.recording_id JOIN parts p ON p.id = t.part_id
-WHERE t.recording_id = %(id)s AND p.state = 'sealed' ORDER BY t.version;
+WHERE t.recording_id = %(id)s AND (p.state = 'sealed' OR t.id = r.current_id) ORDER BY t.version;
 
 -- name: leased
 -- The shards in somebody's hands, through the index on leases; a lease that lapsed is nobody's.

@@ -122,7 +122,8 @@ WHERE d.tidied IS NULL AND d.finished < clock_timestamp() - %(keep)s
 ORDER BY d.finished LIMIT %(limit)s;
 
 -- name: let_go
--- Law 3: only of a sealed shard, all of whose recordings are accounted for, and none of which people still have to judge.
+-- Law 3: only of a sealed shard, all of whose recordings are accounted for, and none of which people still have to judge, or
+-- a plan to make again.
 -- What was marked and not removed comes again.
 UPDATE files f SET state = 'removed', reason = 'to be removed' FROM days d, shards s
 WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AND f.day_id = d.id AND s.day_id = d.id
@@ -133,6 +134,8 @@ WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AN
     AND NOT EXISTS (
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
         WHERE m.released IS NULL AND r.shard_id = s.id)
+    AND NOT EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
+        WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))
 RETURNING f.path;
 
 -- name: gone_now
@@ -142,13 +145,15 @@ UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths
 UPDATE days SET tidy_at = clock_timestamp() + %(wait)s WHERE id = %(day_id)s;
 
 -- name: tidied
--- What is kept for a sample is looked at again a day later, until it is released.
+-- What is kept for a sample or a plan is looked at again a day later.
 UPDATE days d SET tidied = CASE WHEN kept.so THEN NULL ELSE clock_timestamp() END,
     tidy_at = CASE WHEN kept.so THEN clock_timestamp() + interval '1 day' ELSE d.tidy_at END
 FROM (
-    SELECT i.route <> '{}' AND EXISTS (
+    SELECT i.route <> '{}' AND (EXISTS (
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
-        WHERE m.released IS NULL AND r.day_id = o.id) AS so
+        WHERE m.released IS NULL AND r.day_id = o.id)
+        OR EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
+            WHERE k.day_id = o.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))) AS so
     FROM days o JOIN sites i ON i.id = o.site_id WHERE o.id = %(day_id)s
 ) kept
 WHERE d.id = %(day_id)s;

@@ -72,7 +72,7 @@ class Only(click.ParamType["Criterion"]):
 @click.option("--keep-current", is_flag=True, help="A trial: readers go on seeing what they see.")
 @click.option("--dry-run", is_flag=True, help="Store the plan and show it; nothing is made.")
 @click.option("--plan", "plan_id", type=click.IntRange(1), help="Run this stored plan: exactly what was shown.")
-@click.option("--here", is_flag=True, help="In this process, not by the tick's next jobs.")
+@click.option("--here", is_flag=True, help="In this process, now; the tick's jobs may help.")
 @answering
 def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **asked: Any) -> None:
     """Make recordings again, by reason.
@@ -185,6 +185,8 @@ def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn | None) -> dict[str, 
         said["made already"] = f"{drawn.known} more, under this very key: nothing to do"
     if drawn is not None and drawn.missing["failed_shards"]:
         said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
+    if drawn is not None and drawn.missing["unjudged_shards"]:
+        said["not judged"] = f"{drawn.missing['unjudged_shards']} archives: flags may be missing (dayscribe quality)"
     hours = "not known: " + estimate.basis
     if estimate.engine_hours is not None:
         hours = f"{clock(estimate.engine_hours * 3600)} of the engine, by {estimate.basis}"
@@ -239,6 +241,7 @@ def _work(app: App, session: Session, plan: Plan) -> None:
 
     from db import plans, redo
     from hpc.cli.work_here import Piece, work_piece
+    from hpc.errors import Interrupted
     from hpc.feeds.ledger.desk import of_plan
     from hpc.stages.publish import folder_of
 
@@ -263,6 +266,8 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     app.display.record(
         {"plan": done.id, "state": done.state, **summary, "took": clock(worked.seconds), "expected": _expected(done)}
     )
+    if done.state in (plans.PAUSED, plans.CANCELLED):
+        raise Interrupted(f"Plan {plan.id} is {done.state}; what was finished is kept.")
     _tell_of_failures(plan.id, summary)
 
 

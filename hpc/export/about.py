@@ -49,9 +49,15 @@ def about_day(connection: Connection, day: Day, choice: Choice, chosen: Chosen, 
         "selection": choice.told(),
         "kept": {"recordings": len(chosen), **chosen.states},
         "denominator": {name: counts[name] for name in COUNTS},
-        "missing": {"shards": tally["failed"]} | {name.value: slots[name] for name in _AMISS},
+        "missing": {"shards": [_failed(shard) for shard in tally["failed"]]}
+        | {name.value: slots[name] for name in _AMISS},
         "receipts": [plain(receipt) for receipt in reports.receipts(connection, day.id)],
     }
+
+
+def _failed(shard: Mapping[str, Any]) -> dict[str, Any]:
+    """Without its reason, which names folders of ours."""
+    return {name: shard[name] for name in ("name", "failure_class")}
 
 
 def _slots(connection: Connection, day_id: int) -> dict[str, list[str]]:

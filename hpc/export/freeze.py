@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from db import faults, reports, snapshots
 from db.connect import Connection
 from db.days import Day
-from db.errors import BadData
+from db.errors import BadData, TryAgain
 from db.reports import EVERYTHING, Choice
 from db.snapshots import NameTaken, NoSuchSnapshot, Snapshot
 from hpc.export.about import about_day
@@ -23,6 +24,10 @@ from hpc.export.tables import plain
 FORMAT = 1  # of a snapshot's files
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PERSONAL = ("who", "why")  # of a receipt: they stay in the ledger
+
+
+class NotJudged(TryAgain):
+    """What a snapshot chooses by is not known of everything yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,11 @@ def _put(
         chosen = reports.choose(connection, day.id, wish.choice)
         about = about_day(connection, day, wish.choice, chosen, partial=wish.partial)
         about.pop("receipts")  # those of the whole day; the snapshot has those of what it holds
+        if wish.choice.flags and about["denominator"]["unjudged"]:
+            raise NotJudged(
+                f"{about['denominator']['unjudged']} transcripts of {day.site} {day.date} are not judged yet, and a"
+                f" snapshot by flag leaves them out for good. First: dayscribe quality {day.date} --site {day.site}"
+            )
         abouts.append(about | {"day_id": day.id})
         frozen[day.id] = snapshots.freeze_day(connection, day.id, chosen.ids)
         ids.append(chosen.ids)
@@ -121,6 +131,7 @@ def _put(
     facts = {
         "format": FORMAT,
         "columns": VERSION,
+        "unicode": unicodedata.unidata_version,  # which characters of a name are shown as they are
         "kind": kind,
         "tool": f"dayscribe {version('dayscribe')}",
         "days": abouts,

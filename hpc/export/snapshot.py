@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -54,10 +55,12 @@ def write_snapshot(
     """Write out/NAME, in the form in which it was first written if none is said. Nothing is asked of the ledger but
     what was frozen, so it is no matter when."""
     facts = snapshot.facts
-    if (facts["format"], facts["columns"]) != (FORMAT, VERSION):
+    made = tuple(facts[name] for name in ("format", "columns", "unicode"))
+    if made != (FORMAT, VERSION, unicodedata.unidata_version):
         raise AnotherFormat(
-            f"The snapshot {snapshot.name} was made by {facts['tool']} (files {facts['format']}, columns"
-            f" {facts['columns']}), and this one writes {FORMAT} and {VERSION}; use that version to have the same bytes"
+            f"The snapshot {snapshot.name} was made by {facts['tool']} (files {made[0]}, columns {made[1]}, Python's"
+            f" Unicode {made[2]}), and this one writes {FORMAT}, {VERSION} and {unicodedata.unidata_version}; use that"
+            " version to have the same bytes"
         )
     target, kind = out / snapshot.name, kind or facts["kind"]
     before = _sums_of(target)

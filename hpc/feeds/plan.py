@@ -23,6 +23,7 @@ class PlanLease:
     shard: Shard
     known: Mapping[int, bytes]
     folder: JobFolder
+    wanted: Set[int] | None = None
 
     @property
     def epoch(self) -> int:
@@ -63,7 +64,7 @@ class PlanFeed:
 
     def waits(self) -> bool:
         """Whether a shard of the share is left that no part seals."""
-        while self._left and self._may_claim():
+        while self._left and self._may_go_on():
             if not self._published(self._left[0])[1]:
                 return True
             self._left.pop(0)
@@ -72,13 +73,18 @@ class PlanFeed:
     def claim(self, count: int) -> Sequence[Lease]:
         """The next shards of the share."""
         found: list[Lease] = []
-        while self._left and len(found) < count and self._may_claim():
+        while self._left and len(found) < count and self._may_go_on():
             planned = self._left.pop(0)
             published, sealed = self._published(planned)
             if not sealed:
                 known = {ordinal: bytes.fromhex(digest) for ordinal, digest in planned.known.items()}
-                found.append(PlanLease(planned, self._shard(planned), known | dict(published), self._folder))
+                wanted = None if planned.wanted is None else frozenset(planned.wanted) - published.keys()
+                found.append(PlanLease(planned, self._shard(planned), known | dict(published), self._folder, wanted))
         return found
+
+    def _may_go_on(self) -> bool:
+        """There is time, and nobody has taken the order back: of a plan that is paused nothing more is begun."""
+        return self._may_claim() and not self._folder.superseded()
 
     def lost(self) -> Set[int]:
         return frozenset()

@@ -83,6 +83,11 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 names = [cell.strip().lower() for cell in cells]
                 if missing := [name for name in NEEDED if names.count(name) != 1]:
                     raise BadData(f"{path} has no column {', '.join(missing)}, or twice; keep the sheet's first line.")
+            elif any(cell.strip() for cell in cells[len(names) :]):
+                raise BadData(
+                    f"Nothing was changed.\n{path}, line {line}: it has more cells than columns; put a text with commas"
+                    " into quotation marks."
+                )
             elif any(cell.strip() for cell in cells):
                 padded = [*cells, *[""] * (len(names) - len(cells))]
                 yield line, dict(zip(names, padded, strict=False))

@@ -90,6 +90,15 @@ def _name(path: bytes) -> str:
     return os.fsdecode(path.rpartition(b"/")[2])
 
 
+def _put_metadata(connection: Connection, *, day_id: int, path: Path) -> int:
+    """Row by row, so that memory stays flat; asked a second time, the file is read a second time."""
+    return metadata.put(connection, day_id, companions.rows(path))
+
+
+def _put_captions(connection: Connection, *, day_id: int, path: Path) -> int:
+    return db.captions.put(connection, day_id, captions.rows(path))
+
+
 def join_metadata(session: Session, day_id: int, staged: Path) -> int:
     """Read the metadata and the captions that arrived into the ledger; how many rows of metadata the day has now, 0
     when none was new. They may come late, and never reopen or hold up the day."""
@@ -98,15 +107,12 @@ def join_metadata(session: Session, day_id: int, staged: Path) -> int:
         if row["size"]:
             path = staged / os.fsdecode(row["path"])
             try:
-                # A list: it may be asked for twice.
-                rows = list(companions.rows(path) if row["kind"] == "metadata" else captions.rows(path))
+                if row["kind"] == "metadata":
+                    rows_now = session(partial(_put_metadata, day_id=day_id, path=path))
+                else:
+                    session(partial(_put_captions, day_id=day_id, path=path))
             except BadData as error:
                 session(events.add, "companion.unreadable", actor="listing", day_id=day_id, reason=str(error))
-            else:
-                if row["kind"] == "metadata":
-                    rows_now = session(metadata.put, day_id, rows)
-                else:
-                    session(db.captions.put, day_id, rows)
         session(listings.joined, day_id, row["path"])
     return rows_now
 

@@ -123,6 +123,8 @@ class Orders:
             state = self._world.session(plans.get, plan_id).state
             if state == plans.OPEN:
                 continue
+            if one.job.mode == "plan":
+                folder_of(self._world.home, one.job.id).supersede()  # its tasks begin nothing more
             if one.job.state == JobState.BLOCKED or (one.job.state == JobState.INTENT and one.job.asked is None):
                 self._world.session(jobs.close, one.job, JobState.REPLACED, f"its plan is {state}")
             elif one.sight is not None and one.sight.waiting:
@@ -182,6 +184,8 @@ class Orders:
             room = min(room, self._world.wanted.plan_tasks - self._of_plans)
         if job.plan_id is None and day.state not in OPEN:
             self._world.session(jobs.close, job, JobState.REPLACED, f"its day is {day.state} by now")
+        elif room < 1 and job.plan_id is not None:
+            self._report.waiting("later", about(job), f"{self._of_plans} tasks of plans are out")
         elif room < 1:
             self._crowded[day.site] += 1
         elif self._refused is not None:
@@ -275,7 +279,7 @@ class Orders:
         day = None if job.date is None else job.date.isoformat()
         order = Order(
             job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day,
-            job.plan_id, self._key(job), planned,
+            planned, job.plan_id, self._key(job),
         )  # fmt: skip
         variables = {
             **self._world.variables(order),
@@ -361,7 +365,10 @@ def _named(day: Waiting) -> str:
 def _planned(leased: shards.Leased) -> PlannedShard:
     files = tuple(f"{leased.staged}/{fsdecode(path)}" for path in leased.paths)
     known = {ordinal: digest.hex() for ordinal, digest in leased.known.items()}
-    return PlannedShard(leased.id, leased.name, leased.slot, leased.loose, files, leased.epoch, known, leased.staged)
+    wanted = None if leased.wanted is None else tuple(sorted(leased.wanted))
+    return PlannedShard(
+        leased.id, leased.name, leased.slot, leased.loose, files, leased.epoch, known, wanted, leased.staged
+    )
 
 
 def _moving(wanted: Any) -> dict[str, str]:

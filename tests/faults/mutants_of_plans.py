@@ -64,8 +64,26 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{REDO}::test_a_finished_days_summary_follows_what_readers_see_and_its_state_does_not",),
     ),
     "a plan that is taken up again moves everything back": (
-        ((SQL, " AND EXISTS (SELECT FROM parts b WHERE b.id = t.part_id AND b.state = 'provisional')", ""),),
+        ((SQL, " AND s.shard_id = q.shard_id AND NOT q.moved\n", " AND s.shard_id = q.shard_id\n"),),
         (f"{REDO}::test_what_failed_of_a_finished_plan_is_taken_up_again_and_nothing_else",),
+    ),
+    "what is there and not seen stays unseen": (
+        ((SQL, "        AND q.outcome IN ('remade', 'known')\n", "        AND q.outcome = 'remade'\n"),),
+        (f"{REDO}::test_what_a_plan_that_was_given_up_has_made_is_seen_with_the_next_and_not_made_again",),
+    ),
+    "a trial at work may be adopted": (
+        (("db/plans.py", "        if now.state not in (DONE, CANCELLED):\n", "        if False:\n"),),
+        (f"{REDO}::test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted",),
+    ),
+    "staged audio that a plan needs is let go": (
+        (
+            (
+                "db/queries/transfers.sql",
+                "AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))\nRETURNING",
+                "AND false)\nRETURNING",
+            ),
+        ),
+        ("tests/integration/transfers/test_tidying.py::test_staged_audio_stays_while_a_plan_has_it_to_make_again",),
     ),
     "plans come before days": (
         (("hpc/scheduler.py", "    orders.for_days()\n    orders.for_plans()\n",

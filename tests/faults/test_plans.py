@@ -5,10 +5,14 @@ Readers see the old transcripts of an archive or the new ones, never some of eac
 
 from __future__ import annotations
 
+import io
+import shutil
 import signal
+import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +157,44 @@ def test_a_finished_plan_run_again_writes_nothing(
         assert "nothing is to be made again" in here.said()
         with here.ledger() as connection:
             assert connection.execute(counted).fetchone() == before
+
+
+@pytest.mark.parametrize("how", ["other bytes", "fewer", "more"])
+def test_an_archive_that_changed_since_fails_alone_before_anything_of_it_is_transcribed(
+    place: Callable[..., AbstractContextManager[Any]],
+    drawn: Callable[[Any], None],
+    audio: Path,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    folder = tmp_path / "audio"
+    shutil.copytree(audio, folder)
+    with place(folder) as here:
+        drawn(here)
+        first = folder / "0_2025-01-01_00_00.tar.xz"
+        with tarfile.open(first) as old:
+            clips = {member.name: old.extractfile(member).read() for member in old.getmembers()}  # type: ignore[union-attr]
+        if how == "other bytes":
+            clips["a1.wav"] = clips["a0.wav"]
+        elif how == "fewer":
+            del clips["a2.wav"]
+        else:
+            clips["a3.wav"] = clips["a0.wav"]
+        with tarfile.open(first, "w:xz") as out:
+            for name, data in clips.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                out.addfile(member, io.BytesIO(data))
+        assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
+        never_mixed(here)
+        with here.ledger() as connection:
+            plan = plans.get(connection, 1)
+            failed = [shard for shard in plans.shards(connection, 1) if shard["state"] == "failed"]
+            languages = connection.execute(
+                "SELECT s.name, t.language FROM recordings r JOIN transcripts t ON t.id = r.current_id"
+                " JOIN shards s ON s.id = r.shard_id WHERE t.language IS NOT NULL GROUP BY 1, 2 ORDER BY 1"
+            ).fetchall()
+        assert plan.state == "done"
+        assert [(shard["name"], shard["failure_class"]) for shard in failed] == [(first.name, "archive_damaged")]
+        assert "is not the archive that was transcribed first" in failed[0]["failure_reason"]
+        assert [row["language"] for row in languages] == ["en", "de"]

@@ -69,7 +69,7 @@ def test_a_partial_export_says_so_with_its_denominator_and_receipts(a_day: Any, 
         "absent_at_source": ["12_00"], "listed_but_missing": [], "empty": ["23_50"],
     }  # fmt: skip
     [failed] = told["missing"]["shards"]
-    assert (failed["failure_class"], failed["failure_reason"]) == ("archive_damaged", "the archive is cut at byte 512")
+    assert failed == {"name": failed["name"], "failure_class": "archive_damaged"}, "a reason may name a folder of ours"
     [receipt] = told["receipts"]
     assert (receipt["recordings"], receipt["receipt"]["engine"]) == (4, "echo")
 

@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from db import days, formats, parts, plans, redo
 from db.connect import Connection
-from db.errors import BadData, LeaseLost
+from db.errors import BadData, IllegalMove, LeaseLost
 from db.plans import Criterion, NothingChosen, Selection, Wish
 from db.roles import Roles
 
@@ -102,7 +102,9 @@ def test_each_reason_finds_its_recordings_and_no_unsealed_one(
     told = answer("--set", "engine.name=echo", "reprocess", "--site", "zurich", *words, "--dry-run")
     assert told["recordings"] == len(names)
     assert chosen(a_day, told["plan"]) == ids(a_day, *names)
-    assert {row["reason"].partition("=")[0].rstrip("<>0123456789.") for row in told["reasons"]}
+    reasons = {row["reason"].partition("=")[0].rstrip("<>0123456789.") for row in told["reasons"]}
+    spelled = {one.partition("=")[0].rstrip("<>0123456789.!") for one in only} or {"asked for"}
+    assert reasons == {{"suspect": "flag", "lang-mismatch": "flag"}.get(one, one) for one in spelled}
     assert told["failed_shards"] == 1, "what was never read whole is told of"
 
 
@@ -133,6 +135,8 @@ def test_a_plan_is_of_the_days_names_order_and_number_that_were_asked_for(
         (("--plan", "1", "--only", "suspect"), 2, "as it was drawn"),
         (("--site", "zurich", "--only", "wrong"), 2, "'wrong' is none of"),
         (("--site", "zurich", "--only", "error=nonsense"), 2, "there is no such class"),
+        (("--site", "zurich", "--only", "flag=nonsense"), 2, "there is no such flag"),
+        (("--site", "zurich", "--only", "run!=1b"), 65, "at least 6 digits"),
         (("--site", "zurich", "--only", "duration>long"), 2, "no number of seconds"),
         (("--site", "zurich", "--only", "missing"), 65, "dayscribe days retry"),
         (("--date", "1999-01-01"), 65, "no day in this selection"),
@@ -172,7 +176,7 @@ def test_readers_see_the_old_until_all_that_is_planned_of_an_archive_is_there(a_
     [leased] = claim(a_day, plan)
     wanted = {"hello", "hostile", "silence", "quarantined", "injection"}
     before = {name: current(a_day, name) for name in wanted}
-    assert leased.known == {}
+    assert leased.wanted == set(leased.known) == {0, 1, 2, 3, 4}
     first = [result(a_day, name) for name in ("hello", "hostile", "quarantined")]
     assert record(a_day, plan, leased, *first, sealed=False) == parts.Recorded(new=True, settled=False, stale=False)
     assert record(a_day, plan, leased, *first, sealed=False) == parts.Recorded(new=False, settled=False, stale=False)
@@ -215,8 +219,7 @@ def test_exactly_what_was_shown_is_what_runs_though_the_ledger_changed_meanwhile
     assert record(a_day, third, leased, result(a_day, "injection", text="autre"), key=b"o" * 16).settled
     assert plans.outcomes(a_day.connection, plan.id)["changed"] == 2
     [leased] = claim(a_day, plan)
-    missing = set(ids(a_day, "hello", "hostile", "silence", "quarantined", "injection")) - set(ids(a_day, "injection"))
-    assert len(leased.known) == len(missing), "what another plan made under this key is not made again"
+    assert leased.wanted == {4}, "what another plan made under this key is not made again"
     stranger = record(a_day, plan, leased, result(a_day, "hello"), result(a_day, "injection"))
     assert stranger.settled
     assert chosen(a_day, plan.id) == shown
@@ -232,11 +235,54 @@ def test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted(a_day: Any,
     plan = draw(a_day, Selection((Criterion("language", "de"),)), keep_current=True)
     before = current(a_day, "hostile")
     [leased] = claim(a_day, plan)
+    with pytest.raises(IllegalMove, match="is open"):
+        plans.adopt(a_day.connection, plan, actor="me")
+    a_day.connection.execute("UPDATE shards SET judged = 1")
     assert record(a_day, plan, leased, result(a_day, "hostile")).settled
     assert current(a_day, "hostile") == before
+    judged = a_day.connection.execute("SELECT judged FROM shards WHERE id = %s", [leased.id]).fetchone()["judged"]
+    assert judged is None, "a trial's versions are judged, too"
     assert answer("plans", "adopt", str(plan.id)) == {"plan": plan.id, "recordings": 1}
     assert current(a_day, "hostile") == ("transcribed", "bonjour", 2)
     assert answer("plans", "adopt", str(plan.id)) == {"plan": plan.id, "recordings": 0}
+
+
+def test_only_a_trial_can_be_adopted(a_day: Any) -> None:
+    plan = draw(a_day, Selection((Criterion("language", "de"),)))
+    [leased] = claim(a_day, plan)
+    assert record(a_day, plan, leased, result(a_day, "hostile")).settled
+    with pytest.raises(IllegalMove, match="no trial"):
+        plans.adopt(a_day.connection, plan, actor="me")
+
+
+def test_what_a_plan_that_was_given_up_has_made_is_seen_with_the_next_and_not_made_again(a_day: Any) -> None:
+    first = draw(a_day, Selection((Criterion("all"),), start=a_day.open.date))
+    [leased] = claim(a_day, first)
+    assert not record(a_day, first, leased, result(a_day, "hello"), sealed=False).settled
+    plans.move(a_day.connection, first, "cancel", actor="me")
+    second = draw(a_day, Selection((Criterion("all"),), start=a_day.open.date))
+    assert second.recordings == 5, "what is there and not seen is in it"
+    [leased] = claim(a_day, second)
+    assert leased.wanted == {1, 2, 3, 4}, "and not to be made"
+    rest = [result(a_day, name) for name in ("hostile", "silence", "quarantined", "injection")]
+    assert not record(a_day, second, leased, *rest, sealed=False).settled
+    redo.release(a_day.connection, leased.id, leased.epoch, plan_id=second.id)
+    assert claim(a_day, second) == [], "nothing of it is left to make: it is settled, and nothing is read"
+    assert {current(a_day, name)[1] for name in ("hello", "hostile", "silence")} == {"bonjour"}
+    counts = plans.outcomes(a_day.connection, second.id)
+    assert (counts["remade"], counts["known"]) == (4, 1)
+    assert plans.get(a_day.connection, second.id).state == "done"
+
+
+def test_a_claim_goes_on_until_there_is_something_to_read(a_day: Any) -> None:
+    """A worker that got nothing would leave, and its job would look fruitless."""
+    slow = draw(a_day)
+    quick = draw(a_day, Selection((Criterion("all"),), start=a_day.done.date, stop=a_day.done.date))
+    [leased] = claim(a_day, quick)
+    assert record(a_day, quick, leased, result(a_day, "calm")).settled
+    [leased] = claim(a_day, slow, count=1)
+    assert leased.id != slow.id
+    assert leased.wanted == {0, 1, 2, 3, 4}
 
 
 def test_recordings_with_other_bytes_than_before_are_refused_whole(a_day: Any) -> None:

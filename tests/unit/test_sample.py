@@ -316,3 +316,9 @@ def test_a_file_that_is_no_sheet_is_refused_in_words(tmp_path: Path, content: by
 
     with pytest.raises(BadData, match=says):
         read_sheet(path, asked(None))
+
+
+def test_words_that_would_be_lost_behind_a_comma_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "sheet.csv", "1,1,a.mp3,1.0,well, no, I think so")
+    with pytest.raises(BadData, match=r"line 2: it has more cells than columns"):
+        read_sheet(path, asked(None), replace=False)

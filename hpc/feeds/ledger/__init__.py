@@ -42,6 +42,10 @@ class LedgerLease:
     def known(self) -> Mapping[int, bytes]:
         return self.leased.known
 
+    @property
+    def wanted(self) -> Set[int] | None:
+        return self.leased.wanted
+
     def fail(self, error: Exception) -> None:
         """Bad data ends the shard (a damaged archive takes its provisional results with it); anything else waits."""
         self.forget()

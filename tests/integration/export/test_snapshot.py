@@ -29,8 +29,9 @@ from db.states import Finding
 from hpc.export import export_day
 from hpc.export import freeze as freezing
 from hpc.export import snapshot as writing
+from hpc.export.codebook import codebook
 from hpc.export.columns import LASTING, NESTED
-from hpc.export.freeze import Wish, freeze
+from hpc.export.freeze import FORMAT, NotJudged, Wish, freeze
 from hpc.export.snapshot import AnotherFormat, FolderInUse, Written, write_snapshot
 from hpc.export.tables import KINDS
 
@@ -292,7 +293,11 @@ def test_a_snapshot_of_another_version_is_refused_and_not_written_differently(
     frozen(a_day)
     monkeypatch.setattr(writing, "VERSION", 5)
 
-    with pytest.raises(AnotherFormat, match=r"made by dayscribe .* \(files 1, columns 4\)"):
+    with pytest.raises(AnotherFormat, match=r"made by dayscribe .* \(files 1, columns 4, "):
+        written(a_day, tmp_path)
+    monkeypatch.undo()
+    a_day.connection.execute("UPDATE snapshots SET facts = jsonb_set(facts, '{unicode}', '\"1.0\"')")
+    with pytest.raises(AnotherFormat, match=r"Python's Unicode 1\.0"):
         written(a_day, tmp_path)
     assert not (tmp_path / "set").exists()
 
@@ -396,3 +401,28 @@ def test_the_command_refuses_what_it_refuses_of_an_export(
     assert call("export", "2025-01-30", "--language", "de", *out, "set") == 65
     assert "languages is not chosen, not de" in capsys.readouterr().err
     assert call("snapshots", "show", "other") == 65
+
+
+def test_a_snapshot_by_flag_waits_until_all_is_judged(a_day: Any) -> None:
+    """What is left out of it would be left out for good."""
+    wish = Wish(("zurich",), LAST, LAST, Choice(flags=("none",)), partial=True)
+    with pytest.raises(NotJudged, match="dayscribe quality 2025-01-31 --site zurich"):
+        a_day.connection.execute("UPDATE shards SET judged = NULL")
+        frozen(a_day, wish)
+    assert freezing.find(a_day.connection, "set", wish) is None
+    a_day.connection.execute("UPDATE shards SET judged = 1")
+    assert frozen(a_day, wish).facts["totals"]["kept"]["recordings"] > 0
+
+
+def test_flags_of_what_has_to_be_judged_anew_are_not_given_for_a_judgement(a_day: Any, tmp_path: Path) -> None:
+    a_day.connection.execute(
+        "INSERT INTO flags SELECT current_id, 'repetition', day_id, 3, '' FROM recordings WHERE current_id IS NOT NULL"
+    )
+    a_day.connection.execute("UPDATE shards SET judged = NULL")
+    frozen(a_day)
+    assert {json.dumps(row["quality_flags"]) for row in rows(written(a_day, tmp_path).path).values()} == {"null"}
+
+
+def test_what_explains_the_columns_changes_only_with_the_format() -> None:
+    """Its digest is in the manifest, whose digest people cite: raise FORMAT when this one changes."""
+    assert (FORMAT, hashlib.sha256(codebook("x").encode()).hexdigest()[:16]) == (1, "917cc4e98e2b6eb4")

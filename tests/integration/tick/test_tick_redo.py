@@ -11,6 +11,7 @@ import pytest
 from db import days, plans, redo
 from db.plans import Criterion, Selection, Wish
 from db.states import DayState
+from hpc.feeds.plan import PlanFeed
 from hpc.job_folder import FailedShard
 from hpc.model import Recording, Result, Seal, Segment, Transcript
 from hpc.stages.publish import Header, write_part
@@ -106,7 +107,7 @@ def test_what_tasks_without_a_ledger_made_of_a_plan_is_recorded_and_seen_an_arch
     order = apart.order()
     ids = [one.id for one in apart.job_folder(order).order().shards]
     assert len(ids) == 3
-    assert [one.known for one in apart.job_folder(order).order().shards] == [{}, {}, {}]  # each is to be made
+    assert [one.wanted for one in apart.job_folder(order).order().shards] == [(0,), (0,), (0,)]
     assert redo.claim(apart.connection, owner="other", count=9, lease=LEASE, plan_id=plan.id) == []
     apart.cluster.only.become("RUNNING")
     publish(apart, order, *ids[:2])
@@ -173,6 +174,20 @@ def test_a_paused_plan_gives_its_waiting_tasks_back_and_gets_them_again(lab: Any
     plans.move(lab.connection, plan, "resume", actor="me")
     lab.tick()
     assert lab.states() == ["replaced", "submitted"]
+
+
+def test_tasks_without_a_ledger_begin_nothing_more_of_a_plan_that_is_paused(apart: Any) -> None:
+    worked(apart)
+    plan = draw(apart)
+    apart.tick(first_tasks=1)
+    folder = apart.job_folder(apart.order())
+    feed = PlanFeed(folder.order(), folder, task=0, published=lambda _: ({}, False), may_claim=lambda: True)
+    assert [lease.wanted for lease in feed.claim(1)] == [{0}]
+    apart.cluster.only.become("RUNNING")
+    plans.move(apart.connection, plan, "pause", actor="me")
+    apart.tick()
+    assert not feed.waits()
+    assert feed.claim(9) == []
 
 
 def test_a_job_that_somebody_cancels_pauses_its_plan_and_holds_no_day(lab: Any, did: Any) -> None:

@@ -150,3 +150,21 @@ def test_a_sample_of_files_that_are_worked_where_they_lie_is_not_looked_at_every
     tidy(dock, 31)
     assert len(list(dock.here.iterdir())) == 2
     assert dock.rows("SELECT tidied IS NOT NULL FROM days") == [True]
+
+
+def test_staged_audio_stays_while_a_plan_has_it_to_make_again(dock: Any) -> None:
+    finished(dock, 4)
+    for statement in (
+        "INSERT INTO plans (state, selection, who, run_key, receipt, recordings, seconds)"
+        " VALUES ('open', '{}', 'me', decode(repeat('00', 16), 'hex'), '{}', 1, 1)",
+        "INSERT INTO plan_shards (plan_id, shard_id, day_id, place, recordings) SELECT p.id, s.id, s.day_id, 1, 1"
+        f" FROM plans p, shards s WHERE s.name = '{archive('00_10')}'",
+    ):
+        dock.connection.execute(statement)
+    tidy(dock, 31)
+    assert sorted(path.name for path in dock.here.iterdir()) == [archive("00_10"), archive("00_30")]
+    assert dock.rows("SELECT tidied IS NULL AND tidy_at > now() FROM days") == [True]
+    dock.connection.execute("UPDATE plan_shards SET state = 'done'")
+    dock.connection.execute("UPDATE days SET tidy_at = now()")
+    tidy(dock, 0)
+    assert [path.name for path in dock.here.iterdir()] == [archive("00_30")]
