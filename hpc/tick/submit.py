@@ -75,10 +75,12 @@ class Orders:
             if mine and one.sight is not None and one.sight.waiting:
                 self._cancel(one, one.job.message or "")
 
-    def again(self) -> None:
-        """Ask once more for orders that were refused, or that their tick never came to ask for."""
+    def again(self, *, of_plans: bool = False) -> None:
+        """Ask once more for orders that were refused, or that no tick came to ask for; those of plans apart."""
         for one in self._live:
             job = one.job
+            if (job.plan_id is not None) is not of_plans:
+                continue
             waits = job.state == JobState.INTENT and job.asked is None
             if job.owner != self._world.user or one.sight is not None or not (waits or job.state == JobState.BLOCKED):
                 continue
@@ -104,6 +106,8 @@ class Orders:
 
     def for_plans(self) -> None:
         """What plans have of a day, one array each: after the days that wait, and never many at once."""
+        if not self._crowded:
+            self.again(of_plans=True)
         waiting = self._world.session(redo.backlog)
         if waiting and self._crowded:
             self._report.waiting(
@@ -132,8 +136,10 @@ class Orders:
 
     def preview(self) -> None:
         """What `for_days` would ask for, in words; nothing is written."""
-        for day in self._world.session(jobs.backlog):
-            named, room = f"{day.site} {day.date}", self._world.wanted.most_tasks - self._outstanding[day.site]
+        for day in [*self._world.session(jobs.backlog), *self._world.session(redo.backlog)]:
+            named, room = _named(day), self._world.wanted.most_tasks - self._outstanding[day.site]
+            if day.plan_id is not None:
+                room = min(room, self._world.wanted.plan_tasks - self._of_plans)
             if day.fruitless >= self._world.rules.attempts:
                 self._report.waiting("would set aside", named, day.reason or "")
             elif room < 1:
@@ -141,6 +147,7 @@ class Orders:
             elif not self._backs_off(day):
                 wanted = self._size(day, room)
                 self._outstanding[day.site] += wanted.tasks
+                self._of_plans += wanted.tasks if day.plan_id is not None else 0
                 self._report.waiting(
                     "would submit", named, f"{wanted.tasks} tasks of {wanted.minutes} minutes ({wanted.why})"
                 )

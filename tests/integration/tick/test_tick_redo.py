@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from db import days, plans, redo
 from db.plans import Criterion, Selection, Wish
 from db.states import DayState
+from hpc import scheduler
 from hpc.feeds.plan import PlanFeed
 from hpc.job_folder import FailedShard
 from hpc.model import Recording, Result, Seal, Segment, Transcript
@@ -96,6 +97,27 @@ def test_days_that_were_never_transcribed_come_first_and_plans_have_a_cap(lab: A
     assert sorted(order["kind"] for order in lab.orders()) == ["process", "redo", "redo"]
     report = lab.tick(plan_tasks=2, first_tasks=1)
     assert waits(report, "later") == ["zurich 2025-01-03 (plan 1): 2 tasks of plans are out"]
+
+
+def test_a_refused_order_of_a_plan_waits_behind_days_when_it_is_asked_for_again(lab: Any) -> None:
+    worked(lab)
+    draw(lab)
+    lab.cluster.answers.append("refused")
+    lab.tick()
+    assert lab.states() == ["blocked"]
+    new = lab.day(8, on=date(2025, 2, 1))
+    lab.later(3600)
+    lab.tick(first_tasks=1)
+    assert [job.name.split("-")[1] for job in lab.cluster.jobs] == ["2025", "redo"]
+    assert lab.orders()[1]["day_id"] == new.id
+
+
+def test_a_dry_run_says_what_plans_would_get_and_changes_nothing(lab: Any, waits: Any) -> None:
+    worked(lab)
+    plan = draw(lab)
+    report = scheduler.preview(lab.world())
+    assert [line.partition(":")[0] for line in waits(report, "would submit")] == [f"zurich 2025-01-01 (plan {plan.id})"]
+    assert lab.orders() == []
 
 
 def test_what_tasks_without_a_ledger_made_of_a_plan_is_recorded_and_seen_an_archive_at_a_time(
