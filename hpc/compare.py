@@ -1,13 +1,13 @@
 """Two versions of the same recordings side by side: how many words differ, and what else; pure, and flat in memory.
 
-A word is what is left of it without case and punctuation. In scripts that put no spaces between words (Chinese,
-Japanese, Thai, Lao, Khmer, Burmese) every character counts as a word. Rates are by the words of the first version.
+A word is what is left of it without case and punctuation; what stands in brackets is none (hpc/words.py). In scripts
+that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) every sign counts as a word, with the
+vowels and tones that stand on it. Rates are by the words of the first version.
 """
 
 from __future__ import annotations
 
 import heapq
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,37 +15,11 @@ from typing import Any
 
 import jiwer
 
+from hpc.words import tokens as words
+
 CONTEXT = 5  # equal words that are shown on each side of a difference
 LONGEST = 120  # words of a difference that are shown
-_APOSTROPHES = frozenset("'’ʼ＇`´")
-_NO_SPACES = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF), (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
-)  # fmt: skip
 Row = Mapping[str, Any]
-
-
-class _Spelling(dict[int, str]):
-    """What each character becomes, found out when it is first met."""
-
-    def __missing__(self, code: int) -> str:
-        letter = chr(code)
-        if letter in _APOSTROPHES:
-            said = ""  # don't is one word, however its apostrophe is written
-        elif unicodedata.category(letter)[0] not in "LMN":
-            said = " "
-        else:
-            said = f" {letter} " if any(first <= code <= last for first, last in _NO_SPACES) else letter
-        self[code] = said
-        return said
-
-
-_SPELLING = _Spelling()
-
-
-def words(text: str) -> list[str]:
-    """The words of a text without case and punctuation."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_SPELLING).split()
 
 
 @dataclass(frozen=True, slots=True)

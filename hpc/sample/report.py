@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc.compare import changes, words
+from hpc.compare import changes
+from hpc.words import tokens as words
 
 TIMES = 2_000  # resamples
 AT_ONCE = 1 << 22  # numbers held at once

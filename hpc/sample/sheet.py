@@ -11,9 +11,9 @@ from typing import Any
 from db.errors import BadData
 from db.names import display
 from db.samples import Coding, Sample
-from hpc.compare import words
 from hpc.export.tables import safe_cell
 from hpc.sample.audio import file_name
+from hpc.words import tokens as words
 
 COLUMNS = ("place", "recording", "audio", "seconds", "reference", "no_speech")
 NEEDED = ("place", "recording", "reference", "no_speech")

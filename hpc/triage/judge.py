@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hpc.model import compression_ratio
 from hpc.triage import languages, phrases, rules
 from hpc.triage.evidence import Captions, Evidence, Flag, Heard
-from hpc.triage.words import is_sign, length, longest_word, loop, size, tokens
+from hpc.words import is_sign, length, longest_word, loop, size, tokens
 
 LONGEST_DETAIL = 200  # characters
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from hpc.triage import languages
-from hpc.triage.words import numberless, tokens
+from hpc.words import numberless, tokens
 
 
 class Whole(IntEnum):

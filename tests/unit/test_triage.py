@@ -17,7 +17,7 @@ from hpc.model import Chunk, Segment, Transcript, Word
 from hpc.triage import FLAGS, RULES, TABLE, Captions, Evidence, Flag, from_row, from_transcript, judge, languages, rules
 from hpc.triage.evidence import Heard, Stretch
 from hpc.triage.phrases import known
-from hpc.triage.words import longest_word, size, tokens
+from hpc.words import longest_word, size, tokens
 
 CALM = (
     "Good morning everyone, today I want to show you how I repaired the old bicycle that my neighbour gave me"

@@ -166,7 +166,7 @@ def test_what_was_heard_is_shown_without_what_could_move_a_cursor(
     shown = capsys.readouterr().out
     assert call("compare", str(versions.first), str(other), "--json") == 0
 
-    assert "[-script-] alert 1" in shown
+    assert "[-gnihtyreve-] {+everything+}" in shown
     for text in (shown, capsys.readouterr().out):
         assert "\x1b" not in text
         assert "\u202e" not in text
