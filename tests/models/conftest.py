@@ -22,6 +22,8 @@ from hpc.cli import main
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home without a single model of its own, and no patience."""
+    # It looks at its environment once, when it is imported; an engine's test may have been first, which calls nobody.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     for name in list(os.environ):
         if name.startswith(("HF_", "DAYSCRIBE_", "TORCH_", "NLTK_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
