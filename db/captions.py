@@ -23,9 +23,7 @@ def put(connection: Connection, day_id: int, rows: Iterable[Row]) -> int:
         with connection.cursor() as cursor, cursor.copy(SQL["copy"]) as copy:
             for row in rows:
                 copy.write_row((day_id, *row))
-        flags.own_day(connection, day_id)
-        connection.execute(SQL["merge"])
-        flags.judge_anew(connection)
+        flags.new_evidence(connection, day_id, SQL["merge"])
     counted = connection.execute(SQL["count"], {"day_id": day_id}).fetchone()
     assert counted is not None
     return int(counted["rows"])

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 from db import days, faults, formats
 from db.connect import Connection, translated
@@ -93,14 +93,11 @@ def write(connection: Connection, turn: Turn, judged: Sequence[int], rows: Seque
     return True
 
 
-def own_day(connection: Connection, day_id: int) -> None:
-    """Whoever brings evidence of a day has it alone, until his transaction ends."""
+def new_evidence(connection: Connection, day_id: int, merge: LiteralString) -> None:
+    """Take the evidence in `incoming`, a table of (day_id, meta_id, …), by the statement `merge`: the shards of its
+    recordings are to be judged anew. The day is ours alone until the transaction ends."""
     connection.execute(SQL["own_day"], {"day_id": day_id})
-
-
-def judge_anew(connection: Connection) -> None:
-    """The evidence in `incoming`, a table of (day_id, meta_id, …), is new: the shards of its recordings are judged
-    anew."""
+    connection.execute(merge)
     connection.execute(SQL["judge_anew"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import days, events, runs
+from db import events, runs
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove
 from db.sql import load
@@ -19,7 +19,7 @@ SQL = load("plans.sql")
 DRAWN, OPEN, PAUSED, DONE, CANCELLED = "drawn", "open", "paused", "done", "cancelled"
 # What a person may do with a plan: verb → (from, to).
 MOVES: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "open": ((DRAWN, PAUSED), OPEN),
+    "open": ((DRAWN,), OPEN),
     "pause": ((OPEN,), PAUSED),
     "resume": ((PAUSED, DONE), OPEN),
     "cancel": ((DRAWN, OPEN, PAUSED), CANCELLED),
@@ -293,27 +293,6 @@ def _take_up(connection: Connection, plan_id: int) -> bool:
     again += connection.execute(SQL["retry_failed"], {"id": plan_id}).rowcount
     connection.execute(SQL["reopen_shards"], {"id": plan_id})
     return again > 0
-
-
-@translated()
-def adopt(connection: Connection, plan: Plan, *, actor: str) -> int:
-    """Make what a trial made what readers see, in one transaction; how many moved. IllegalMove when it is no trial, or
-    still at work."""
-    if not plan.keep_current:
-        raise IllegalMove(f"Plan {plan.id} is no trial (--keep-current): readers see what it made already.")
-    with connection.transaction():
-        now = get(connection, plan.id)
-        if now.state not in (DONE, CANCELLED):
-            raise IllegalMove(f"Plan {plan.id} is {now.state}; it can be adopted when it is done or cancelled.")
-        touched = [row["day_id"] for row in connection.execute(SQL["days_of"], {"plan_id": plan.id, "shard_id": None})]
-        for day_id in touched:  # the days first, in one order for everyone
-            days.lock(connection, day_id)
-        moved = connection.execute(SQL["make_current"], {"plan_id": plan.id, "shard_id": None}).rowcount
-        if moved:
-            for day_id in touched:
-                days.count_again(connection, day_id)
-            events.add(connection, "plan.adopted", actor=actor, plan=plan.id, recordings=moved)
-    return moved
 
 
 def _one(connection: Connection, query: str, **values: Any) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import days, events, faults, parts
+from db import days, events, faults, parts, plans
 from db.connect import Connection, translated
-from db.errors import BadData, LeaseLost
+from db.errors import BadData, IllegalMove, LeaseLost
 from db.jobs import Waiting
 from db.shards import Leased
 from db.sql import load
 
-SQL = load("plans.sql")
+SQL = load("redo.sql")
 
 
 @translated()
@@ -221,12 +221,11 @@ def close_if_done(connection: Connection, plan_id: int, *, actor: str) -> bool:
     still = connection.execute(SQL["any_open"], {"plan_id": plan_id}).fetchone()
     if still is None or still["so"]:
         return False
-    counts = connection.execute(SQL["open_shards"], {"plan_id": plan_id}).fetchone()
-    made = connection.execute(SQL["outcomes"], {"plan_id": plan_id}).fetchone()
+    counts = connection.execute(SQL["count_shards"], {"plan_id": plan_id}).fetchone()
+    made = plans.outcomes(connection, plan_id)
     engine = connection.execute(SQL["engine_seconds"], {"plan_id": plan_id}).fetchone()
     audio = connection.execute(SQL["audio_seconds"], {"plan_id": plan_id}).fetchone()
     assert counts
-    assert made
     assert engine
     assert audio
     summary = {
@@ -240,6 +239,27 @@ def close_if_done(connection: Connection, plan_id: int, *, actor: str) -> bool:
     if done:
         events.add(connection, "plan.done", actor=actor, plan=plan_id, **summary)
     return done
+
+
+@translated()
+def adopt(connection: Connection, plan: plans.Plan, *, actor: str) -> int:
+    """Make what a trial made what readers see, in one transaction; how many moved. IllegalMove when it is no trial, or
+    still at work."""
+    if not plan.keep_current:
+        raise IllegalMove(f"Plan {plan.id} is no trial (--keep-current): readers see what it made already.")
+    with connection.transaction():
+        now = plans.get(connection, plan.id)
+        if now.state not in (plans.DONE, plans.CANCELLED):
+            raise IllegalMove(f"Plan {plan.id} is {now.state}; it can be adopted when it is done or cancelled.")
+        touched = [row["day_id"] for row in connection.execute(SQL["days_of"], {"plan_id": plan.id})]
+        for day_id in touched:  # the days first, in one order for everyone
+            days.lock(connection, day_id)
+        moved = connection.execute(SQL["make_current"], {"plan_id": plan.id, "shard_id": None}).rowcount
+        if moved:
+            for day_id in touched:
+                days.count_again(connection, day_id)
+            events.add(connection, "plan.adopted", actor=actor, plan=plan.id, recordings=moved)
+    return moved
 
 
 @translated()

@@ -216,30 +216,3 @@ def _count(tally: Tally, row: Row, changed: Change) -> None:
     tally.judged += 1
     tally.gained.update(set(row["b_flags"]) - set(row["a_flags"]))
     tally.lost.update(set(row["a_flags"]) - set(row["b_flags"]))
-
-
-def flat(receipt: Mapping[str, Any], _under: str = "") -> dict[str, Any]:
-    """A receipt as one level of names, in order: `options.beam_size`, `models.asr.large-v3`."""
-    found: dict[str, Any] = {}
-    for key, value in receipt.items():
-        name = f"{_under}{key}"
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
-        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            for item in value:  # the models
-                at = ".".join(str(item[part]) for part in ("kind", "name") if part in item)
-                found |= flat({k: v for k, v in item.items() if k not in ("kind", "name")}, f"{name}.{at}.")
-        else:
-            found[name] = value
-    return found
-
-
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What two receipts say differently, by name; None where one does not say it."""
-    first, second = flat(one), flat(other)
-    names = [*first, *(name for name in second if name not in first)]
-    return [
-        {"name": name, "one": first.get(name), "other": second.get(name)}
-        for name in names
-        if first.get(name) != second.get(name)
-    ]

@@ -1,4 +1,4 @@
-"""The receipt of a run: everything that went into its transcripts, and a key over the part that changes them."""
+"""The receipt of a run: everything that went into its transcripts, a key over what changes them; how two differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from hpc.engine_options import EngineOptions
 from hpc.model import Run
@@ -109,3 +110,30 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def flat(receipt: Mapping[str, Any], _under: str = "") -> dict[str, Any]:
+    """A receipt as one level of names, in order: `options.beam_size`, `models.asr.large-v3`."""
+    found: dict[str, Any] = {}
+    for key, value in receipt.items():
+        name = f"{_under}{key}"
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for item in value:  # the models
+                at = ".".join(str(item[part]) for part in ("kind", "name") if part in item)
+                found |= flat({k: v for k, v in item.items() if k not in ("kind", "name")}, f"{name}.{at}.")
+        else:
+            found[name] = value
+    return found
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What two receipts say differently, by name; None where one does not say it."""
+    first, second = flat(one), flat(other)
+    names = [*first, *(name for name in second if name not in first)]
+    return [
+        {"name": name, "one": first.get(name), "other": second.get(name)}
+        for name in names
+        if first.get(name) != second.get(name)
+    ]

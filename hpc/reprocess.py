@@ -16,6 +16,7 @@ from db.connect import Connection
 from db.errors import BadData, IllegalMove
 from db.plans import Criterion, Plan, Selection, Wish
 from db.states import QualityFlag
+from hpc import receipt
 from hpc.errors import BadSetting, FailureClass
 from hpc.model import Run
 from hpc.sections import SlurmSettings
@@ -195,21 +196,14 @@ def begin(connection: Connection, plan: Plan, run: Run, *, actor: str) -> bool:
     return True
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, under: str = "") -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What two receipts say otherwise, as `options.beam_size 5 → 3`; who, why and code do not change the words."""
-    found: list[str] = []
-    for name in sorted({*before, *now} - {"who", "why", "code", "image"}):
-        was, now_is = before.get(name), now.get(name)
-        if was == now_is:
-            continue
-        if isinstance(was, Mapping) and isinstance(now_is, Mapping):
-            found += differences(was, now_is, under=f"{under}{name}.")
-        else:
-            found.append(f"{under}{name} {_short(was)} → {_short(now_is)}")
-    return found
+    return [
+        f"{one['name']} {_short(one['one'])} → {_short(one['other'])}"
+        for one in receipt.differing(before, now)
+        if one["name"].partition(".")[0] not in ("who", "why", "code", "image")
+    ]
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):  # models
-        return ", ".join(f"{one.get('name')} {str(one.get('digest'))[:12]}" for one in value) or "none"
     return "none" if value is None else str(value)[:80]

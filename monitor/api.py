@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -103,10 +104,7 @@ def list_recordings(site: str, date: str) -> Response:
     state, limit = asked.one_of("state", SHOWN), asked.limit()
     after = asked.number("after", 0, low=0, high=asked.LAST_ID)
     found = transcripts.page(ledger(), day.id, state=state, after=after, limit=limit)
-    following = None
-    if len(found) == limit:
-        place = {"site": site, "date": date, "state": state, "limit": limit, "after": found[-1]["id"]}
-        following = url_for("v1.list_recordings", **place)
+    following = _following("v1.list_recordings", found, limit, site=site, date=date, state=state)
     return answer({"recordings": [_on_a_page(row) for row in found], "next": following})
 
 
@@ -126,10 +124,7 @@ def list_flagged(site: str, date: str) -> Response:
     flag, limit = asked.one_of("flag", QualityFlag), asked.limit()
     after = asked.number("after", 0, low=0, high=asked.LAST_ID)
     found = flags.page(ledger(), day.id, flag=flag, after=after, limit=limit)
-    following = None
-    if len(found) == limit:
-        place = {"site": site, "date": date, "flag": flag, "limit": limit, "after": found[-1]["id"]}
-        following = url_for("v1.list_flagged", **place)
+    following = _following("v1.list_flagged", found, limit, site=site, date=date, flag=flag)
     return answer({"recordings": found, "next": following})
 
 
@@ -218,3 +213,8 @@ def _on_a_page(row: dict[str, Any]) -> dict[str, Any]:
 
 def _flags(row: dict[str, Any]) -> list[str]:
     return [*row["flags"], *(row["transcript_flags"] or ())]
+
+
+def _following(route: str, found: Sequence[Mapping[str, Any]], limit: int, **place: Any) -> str | None:
+    """Where the next page of recordings is; None after the last."""
+    return url_for(route, **place, limit=limit, after=found[-1]["id"]) if len(found) == limit else None

@@ -137,12 +137,12 @@ def adopt(app: App, /, *, plan_id: int) -> None:
 
     A trial is a plan that was drawn with --keep-current.
     """
-    from db import plans
+    from db import plans, redo
     from hpc import wiring
 
     with wiring.session(app.settings) as session:
         plan = session(plans.get, plan_id)
-        moved = session(plans.adopt, plan, actor=getpass.getuser())
+        moved = session(redo.adopt, plan, actor=getpass.getuser())
     app.display.record({"plan": plan_id, "recordings": moved})
 
 

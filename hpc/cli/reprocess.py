@@ -137,7 +137,8 @@ def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_ru
     estimate = session(reprocess.estimate, plan, app.settings.slurm)
     for name in drawn.unknown_names[:10]:
         app.display.warn(f"no recording of these days is named {name!r}")
-    show(app, session, plan, estimate, drawn)
+    if dry_run or not app.as_json:  # a program reads one document
+        show(app, session, plan, estimate, drawn)
     if dry_run:
         app.display.say(f"run exactly this: dayscribe reprocess --plan {plan.id}{' --here' if here else ''}")
     return plan
@@ -148,7 +149,7 @@ def _names(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stripped for line in lines if (stripped := line.strip().replace("\0", ""))))
 
 
-def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Drawn | None = None) -> None:
+def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Drawn) -> None:
     """The plan as a person reads it: per day and reason, then what it costs."""
     from db import plans
 
@@ -156,10 +157,9 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
     told: dict[str, Any] = {
         "plan": plan.id, "state": plan.state, "recordings": plan.recordings, "audio_seconds": plan.seconds,
         "key": plan.run_key.hex(), "keep_current": plan.keep_current, "forced": plan.forced, "why": plan.why,
-        "estimate": estimate.as_dict(),
+        "estimate": estimate.as_dict(), "known": drawn.known, "unknown_names": list(drawn.unknown_names),
+        **drawn.missing,
     }  # fmt: skip
-    if drawn is not None:
-        told |= {"known": drawn.known, "unknown_names": list(drawn.unknown_names), **drawn.missing}
     if app.as_json:
         app.display.record(told | {"reasons": rows})
         return
@@ -174,31 +174,28 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
     app.display.record(_in_words(plan, estimate, drawn))
 
 
-def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn | None) -> dict[str, Any]:
+def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
     source = estimate.source
     said: dict[str, Any] = {
         "plan": f"{plan.id} ({plan.state})",
         "recordings": plan.recordings,
         "audio": clock(plan.seconds),
     }
-    if drawn is not None and drawn.known:
+    if drawn.known:
         said["made already"] = f"{drawn.known} more, under this very key: nothing to do"
-    if drawn is not None and drawn.missing["failed_shards"]:
+    if drawn.missing["failed_shards"]:
         said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
-    if drawn is not None and drawn.missing["unjudged_shards"]:
+    if drawn.missing["unjudged_shards"]:
         said["not judged"] = f"{drawn.missing['unjudged_shards']} archives: flags may be missing (dayscribe quality)"
-    hours = "not known: " + estimate.basis
-    if estimate.engine_hours is not None:
-        hours = f"{clock(estimate.engine_hours * 3600)} of the engine, by {estimate.basis}"
-    said["cost"] = hours
+    hours = estimate.engine_hours
+    said["cost"] = estimate.basis if hours is None else f"{clock(hours * 3600)} of the engine, by {estimate.basis}"
     said["disk"] = f"{_size(estimate.disk_bytes)} of results"
     said["read"] = f"{source.archives} archives, {_size(source.bytes)}"
     if source.gone:
         days = ", ".join(source.gone_days[:5]) + (" …" if len(source.gone_days) > 5 else "")
         said["not here"] = f"{source.gone} archives, {_size(source.gone_bytes)}, have to be fetched again: {days}"
-    finish = (
-        "" if estimate.finish_hours is None else f", done {clock(estimate.finish_hours * 3600)} after the first starts"
-    )
+    hours = estimate.finish_hours
+    finish = "" if hours is None else f", done {clock(hours * 3600)} after the first starts"
     said["on SLURM"] = f"{estimate.tasks} tasks of {estimate.task_minutes} minutes{finish}"
     said["readers"] = (
         "go on seeing what they see" if plan.keep_current else "see an archive's new version once it is whole"
@@ -232,6 +229,8 @@ def _run(app: App, session: Session, plan: Plan, run: Run, *, here: bool) -> Non
         )
     if not here:
         app.display.say(f"plan {plan.id} is open: the next tick gives it jobs, after the days that wait")
+        if app.as_json:
+            app.display.record({"plan": plan.id, "state": session(plans.get, plan.id).state, **before})
         return
     _work(app, session, plan)
 

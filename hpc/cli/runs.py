@@ -54,7 +54,7 @@ def show(app: App, /, run: str, *, against: str | None) -> None:
     """
     from db import runs
     from hpc import wiring
-    from hpc.compare import differing, flat
+    from hpc.receipt import differing, flat
 
     with wiring.session(app.settings) as session:
         if against is not None:

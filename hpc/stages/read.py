@@ -41,9 +41,10 @@ def _known(lease: Lease, item: Member | Result) -> bool:
     """Whether the recording need not be made; other bytes at its ordinal mean that the archive was changed."""
     recording = item.recording
     before = lease.known.get(recording.ordinal)
-    if before is not None and before != recording.sha256 and lease.wanted is not None:
+    other = before is not None and before != recording.sha256
+    if other and lease.wanted is not None:
         raise _changed(lease, f"recording {recording.ordinal} has other bytes")
-    if before is not None and before != recording.sha256:
+    if other:
         raise ArchiveDamaged(
             f"{lease.shard.name} was changed while it was being worked: recording {recording.ordinal} has other bytes"
             " than an earlier reading found. Put the right archive back, then: dayscribe days retry"

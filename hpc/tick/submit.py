@@ -135,7 +135,7 @@ class Orders:
                 self._withdraw(one, f"its plan is {state}")
 
     def preview(self) -> None:
-        """What `for_days` would ask for, in words; nothing is written."""
+        """What `for_days` and `for_plans` would ask for, in words; nothing is written."""
         for day in [*self._world.session(jobs.backlog), *self._world.session(redo.backlog)]:
             named, room = _named(day), self._world.wanted.most_tasks - self._outstanding[day.site]
             if day.plan_id is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 REDO, TICK = "tests/integration/test_reprocess.py", "tests/integration/tick/test_tick_redo.py"
-SQL = "db/queries/plans.sql"
+SQL = "db/queries/redo.sql"
 SETTLE = "-- name: settle\nUPDATE plan_shards SET state = 'done', owner = NULL, lease_until = NULL, changed = now()\n"
 ROOM = "            room = min(room, self._world.wanted.plan_tasks - self._of_plans)\n"
 SEEN = f"{REDO}::test_readers_see_the_old_until_all_that_is_planned_of_an_archive_is_there"
@@ -60,7 +60,7 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{REDO}::test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted",),
     ),
     "a finished day's summary stays as it was": (
-        (("db/redo.py", "            days.count_again(connection, day_id)\n", "            pass\n"),),
+        (("db/redo.py", "        if moved:\n            days.count_again(connection, day_id)\n", ""),),
         (f"{REDO}::test_a_finished_days_summary_follows_what_readers_see_and_its_state_does_not",),
     ),
     "a plan that is taken up again moves everything back": (
@@ -72,7 +72,7 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{REDO}::test_what_a_plan_that_was_given_up_has_made_is_seen_with_the_next_and_not_made_again",),
     ),
     "a trial at work may be adopted": (
-        (("db/plans.py", "        if now.state not in (DONE, CANCELLED):\n", "        if False:\n"),),
+        (("db/redo.py", "        if now.state not in (plans.DONE, plans.CANCELLED):\n", "        if False:\n"),),
         (f"{REDO}::test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted",),
     ),
     "staged audio that a plan needs is let go": (

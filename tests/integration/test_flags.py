@@ -250,17 +250,17 @@ def test_evidence_that_is_just_being_brought_is_waited_for(
     a_day: Any, judged: dict[str, int], session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The judge begins after the evidence is written and before it can be seen."""
-    real = flags.judge_anew
+    real = flags.new_evidence
     judge = threading.Thread(target=session, args=(judge_shard, judged["shard"]))
 
-    def judge_anew(connection: Connection) -> None:
-        real(connection)
+    def new_evidence(connection: Connection, *rest: Any) -> None:
+        real(connection, *rest)
         judge.start()
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         while not a_day.connection.execute(waiting).fetchone() and judge.is_alive():
             pass
 
-    monkeypatch.setattr(flags, "judge_anew", judge_anew)
+    monkeypatch.setattr(flags, "new_evidence", new_evidence)
     tell(a_day, "calm", text_language="de")
     judge.join()
     assert found(a_day.connection) == FOUND | {"calm": ["language"]}

@@ -236,7 +236,7 @@ def test_a_trial_is_kept_beside_what_readers_see_until_it_is_adopted(a_day: Any,
     before = current(a_day, "hostile")
     [leased] = claim(a_day, plan)
     with pytest.raises(IllegalMove, match="is open"):
-        plans.adopt(a_day.connection, plan, actor="me")
+        redo.adopt(a_day.connection, plan, actor="me")
     a_day.connection.execute("UPDATE shards SET judged = 1")
     assert record(a_day, plan, leased, result(a_day, "hostile")).settled
     assert current(a_day, "hostile") == before
@@ -252,7 +252,7 @@ def test_only_a_trial_can_be_adopted(a_day: Any) -> None:
     [leased] = claim(a_day, plan)
     assert record(a_day, plan, leased, result(a_day, "hostile")).settled
     with pytest.raises(IllegalMove, match="no trial"):
-        plans.adopt(a_day.connection, plan, actor="me")
+        redo.adopt(a_day.connection, plan, actor="me")
 
 
 def test_what_a_plan_that_was_given_up_has_made_is_seen_with_the_next_and_not_made_again(a_day: Any) -> None:
@@ -325,6 +325,16 @@ def test_audio_that_is_gone_is_told_before_and_fails_its_archive_only(
     assert failed["failure_class"] == "source_missing"
     assert current(a_day, "calm")[2] == 1
     assert answer("plans", "resume", str(told["plan"]))["state"] == "open"
+
+
+def test_without_a_dry_run_a_plan_is_opened_at_once_and_a_program_reads_one_document(
+    a_day: Any, answer: Callable[..., Any]
+) -> None:
+    told = answer("--set", "engine.name=echo", "reprocess", "--date", "2025-01-30")
+    assert (told["state"], told["recordings"], told["left"]) == ("open", 1, 1)
+    assert answer("--set", "engine.name=echo", "reprocess", "--plan", str(told["plan"])) == told
+    nothing = answer("--set", "engine.name=echo", "reprocess", "--date", "2025-01-30", "--only", "quarantined")
+    assert (nothing["plan"], nothing["recordings"]) == (None, 0)
 
 
 def test_a_plan_drawn_for_other_settings_is_refused_with_what_differs(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hpc.compare import Change, Tally, change, changes, compare, differing, flat, words
+from hpc.compare import Change, Tally, change, changes, compare, words
+from hpc.receipt import differing, flat
 
 SAID = st.lists(st.sampled_from(["one", "two", "three", "stop", "go"]), max_size=9)
 ABOUT = {"site": "zurich", "date": date(2025, 1, 31)}
