@@ -179,6 +179,7 @@ def _put_results(
         values = dict.fromkeys(parts.QUALITY) | common | dict(result)
         query = SQL["put_failure"] if result["outcome"] is None else SQL["put_result"]
         made += connection.execute(query, values).rowcount
+        connection.execute(SQL["put_length"], values)
     return made
 
 

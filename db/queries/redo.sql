@@ -131,6 +131,11 @@ WITH made AS (
 UPDATE plan_recordings q SET outcome = 'remade', transcript_id = made.id
 FROM made WHERE q.plan_id = %(plan_id)s AND q.recording_id = made.recording_id;
 
+-- name: put_length
+-- What nobody could decode before has a length now: a fact of its bytes, whoever sees what of its words.
+UPDATE recordings SET seconds = %(seconds)s, flags = %(flags)s
+WHERE shard_id = %(shard_id)s AND ordinal = %(ordinal)s AND seconds IS NULL AND %(seconds)s::real IS NOT NULL;
+
 -- name: put_failure
 UPDATE plan_recordings q SET outcome = 'failed', failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
 FROM recordings r WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL

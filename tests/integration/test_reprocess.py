@@ -44,6 +44,7 @@ def result(made: Any, name: str, **given: Any) -> dict[str, Any]:
     said = {
         **row, "outcome": "speech", "language": "fr", "language_probability": None, "text": "bonjour", "word_count": 1,
         "words": formats.pack([]), "transcript_flags": [], "failure_class": None, "failure_reason": None,
+        "seconds": 99.0, "flags": ["multichannel"],
     } | given  # fmt: skip
     if said["text"] is None:
         said |= {"outcome": None, "failure_class": "engine_error", "failure_reason": "it was told to"}
@@ -188,6 +189,10 @@ def test_readers_see_the_old_until_all_that_is_planned_of_an_archive_is_there(a_
     assert record(a_day, plan, leased, result(a_day, "injection", text=None)).settled
     assert current(a_day, "hello") == ("transcribed", "bonjour", 2)
     assert current(a_day, "quarantined") == ("transcribed", "bonjour", 1)
+    lengths = a_day.connection.execute(
+        "SELECT seconds FROM recordings WHERE id = ANY (%s) ORDER BY ordinal", [ids(a_day, "hello", "quarantined")]
+    ).fetchall()
+    assert [row["seconds"] for row in lengths] == [10.0, 99.0], "what nobody could decode has a length now"
     assert current(a_day, "silence") == ("no_speech", "", 2)
     assert current(a_day, "injection") == before["injection"], "a failing new run changes nothing that readers see"
     now = plans.get(a_day.connection, plan.id)

@@ -179,6 +179,12 @@ class Site:
                     found.append(int(entry.name))
         return found
 
+    def signal(self, number: int) -> None:
+        """Send it to all of them; one that ended with its parent meanwhile needs it no more."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
 
 @pytest.fixture(scope="session")
 def site_on(fresh_ledger: Callable[[], AbstractContextManager[str]]) -> Callable[..., AbstractContextManager[Site]]:

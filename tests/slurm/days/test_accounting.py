@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -72,7 +71,6 @@ def test_a_renamed_job_is_still_known(site: Any) -> None:
     site.cluster.run("scontrol", "update", f"jobid={job['scheduler_id']}", "name=mine")
     site.tick()
     assert [job["state"] for job in site.jobs()] == ["running"]
-    for pid in site.processes():
-        os.kill(pid, signal.SIGCONT)
+    site.signal(signal.SIGCONT)
     site.until_days("completed")
     assert len(site.jobs()) == 1

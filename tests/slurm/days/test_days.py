@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -115,7 +114,6 @@ def test_a_job_shows_others_nothing_but_its_day_and_an_opaque_name(site: Any) ->
     assert "job.env" in {path.name for path in kept}
     assert [path for path, text in kept.items() if canary.encode() in text] == []
     assert f"JobName=ds-{DATES[0]}-{job['token']} " in seen
-    for pid in site.processes():
-        os.kill(pid, signal.SIGCONT)
+    site.signal(signal.SIGCONT)
     report = json.loads(site.dayscribe("schedule", "--once", "--json"))
     assert canary not in json.dumps(report)

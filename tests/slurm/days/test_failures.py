@@ -28,11 +28,6 @@ def whole(site: Any) -> bool:
     return len(rows) == SHARDS * CLIPS and {(row[5], row[7]) for row in rows} == {("transcribed", 1)}
 
 
-def thaw(site: Any) -> None:
-    for pid in site.processes():
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.fixture
 def at_work(site: Any) -> Iterator[dict[str, Any]]:
     """A job of one task, frozen after its first part was recorded."""
@@ -44,7 +39,7 @@ def at_work(site: Any) -> Iterator[dict[str, Any]]:
     [job] = site.jobs()
     site.cluster.until(site.rows, "a first part is recorded")
     yield job
-    thaw(site)
+    site.signal(signal.SIGCONT)
 
 
 def state_of(site: Any, job: dict[str, Any]) -> str:
@@ -61,7 +56,7 @@ def test_a_silent_controller_is_no_news(site: Any, at_work: dict[str, Any]) -> N
         assert [(job["state"], job["finished"]) for job in site.jobs()] == [("unknown", None)]
     finally:
         site.cluster.signal("slurmctld", signal.SIGCONT)
-    thaw(site)
+    site.signal(signal.SIGCONT)
     site.until_days("completed")
     site.cluster.until(lambda: site.tick() and site.jobs()[0]["state"] == "succeeded", "the job is closed")
     assert len(site.jobs()) == 1
@@ -93,7 +88,7 @@ def test_a_lost_answer_is_found_again_by_its_token(site: Any, tmp_path: Path) ->
 def test_the_warning_signal_ends_a_task_in_good_order_and_the_day_goes_on(site: Any, at_work: dict[str, Any]) -> None:
     """What SLURM sends before the time is up reaches the program; it settles what is whole and leaves with 75."""
     site.cluster.run("scancel", "--batch", "--signal=USR1", at_work["scheduler_id"])
-    thaw(site)
+    site.signal(signal.SIGCONT)
     site.cluster.until(lambda: ends(site, at_work["id"]) == ["stopped"], "the task says that it was stopped")
     assert [record.exit_code for record in site.records(at_work["id"])] == [75]
     site.until_days("completed")
@@ -105,7 +100,7 @@ def test_the_warning_signal_ends_a_task_in_good_order_and_the_day_goes_on(site: 
 
 def test_what_somebody_cancels_is_not_done_against_his_will(site: Any, at_work: dict[str, Any]) -> None:
     site.cluster.run("scancel", at_work["scheduler_id"])
-    thaw(site)
+    site.signal(signal.SIGCONT)
     site.cluster.until(lambda: site.tick() and site.days()[DAY] == "held", "the day is held")
     site.tick()
     assert [job["state"] for job in site.jobs()] == ["cancelled"]
@@ -117,11 +112,13 @@ def test_what_somebody_cancels_is_not_done_against_his_will(site: Any, at_work: 
 
 def test_a_requeued_job_goes_on_where_it_was(site: Any, at_work: dict[str, Any]) -> None:
     site.cluster.run("scontrol", "requeue", f"{at_work['scheduler_id']}_0")
-    thaw(site)
+    site.signal(signal.SIGCONT)
     site.cluster.until(lambda: len(site.records(at_work["id"])) == 2, "the task begins again", seconds=60)
     assert [record.restart for record in site.records(at_work["id"])] == [0, 1]
-    thaw(site)
-    site.cluster.until(lambda: thaw(site) or site.records(at_work["id"])[-1].ended, "the second start ends")
+    site.signal(signal.SIGCONT)
+    site.cluster.until(
+        lambda: site.signal(signal.SIGCONT) or site.records(at_work["id"])[-1].ended, "the second start ends"
+    )
     site.until_days("completed")
     assert whole(site)
 
@@ -139,7 +136,9 @@ def test_a_node_that_fails_with_its_job_alive_costs_nothing_and_doubles_nothing(
         assert (first.node, first.restart) == (node, 0)
         assert second.restart >= 1  # SLURM 24 counts the node's failure and the person's word for it
         assert second.node != node
-        site.cluster.until(lambda: thaw(site) or None not in ends(site, at_work["id"]), "both copies end")
+        site.cluster.until(
+            lambda: site.signal(signal.SIGCONT) or None not in ends(site, at_work["id"]), "both copies end"
+        )
     finally:
         site.cluster.restart(node)
         site.cluster.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
@@ -216,8 +215,7 @@ def test_a_job_that_the_scheduler_forgot_is_never_a_success_without_its_records(
         [job] = site.jobs()
         site.cluster.until(site.rows, "a first part is recorded")
         site.tick()
-        for pid in site.processes():
-            os.kill(pid, signal.SIGKILL)
+        site.signal(signal.SIGKILL)
         site.cluster.until(lambda: not site.cluster.states(job["scheduler_id"]), "the controller has forgotten it")
         site.cluster.until(lambda: site.tick() and site.jobs()[0]["state"] == "failed", "the job is over")
         assert "does not know it any more" in site.jobs()[0]["message"]
@@ -262,8 +260,8 @@ def test_a_preempted_job_begins_again_and_goes_on_where_it_was(
         small.until(site.rows, "a first part is recorded")
         urgent = small.sbatch("--partition=urgent", "--mem=100M", "--output=/dev/null", "--wrap=true")
         small.until(lambda: "COMPLETED" in small.states(urgent).values(), "the urgent job is through")  # ours is frozen
-        small.until(lambda: thaw(site) or len(ends(site, job["id"])) == 2, "ours begins again")
-        small.until(lambda: thaw(site) or site.records(job["id"])[-1].ended, "the second start ends")
+        small.until(lambda: site.signal(signal.SIGCONT) or len(ends(site, job["id"])) == 2, "ours begins again")
+        small.until(lambda: site.signal(signal.SIGCONT) or site.records(job["id"])[-1].ended, "the second start ends")
         site.until_days("completed")
         assert len(site.jobs()) == 1
         assert whole(site)

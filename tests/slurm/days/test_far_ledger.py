@@ -119,8 +119,7 @@ def test_jobs_reach_a_ledger_over_tls_by_a_service_and_the_password_is_nowhere_e
         kept = dict(site.kept())
         assert "job.env" in {path.name for path in kept}
         assert [path for path, text in kept.items() if PASSWORD.encode() in text] == []
-        for pid in site.processes():
-            os.kill(pid, signal.SIGCONT)
+        site.signal(signal.SIGCONT)
         site.until_days("completed")
         cluster.until(lambda: site.tick() and site.jobs()[0]["state"] == "succeeded", "the job is closed")
 

@@ -247,18 +247,13 @@ def at_work(site: Any) -> Iterator[dict[str, Any]]:
     [job] = site.jobs()
     site.cluster.until(lambda: list(site.home.glob("results/*/*/parts/*")), "a first part is published")
     yield job
-    thaw(site)
-
-
-def thaw(site: Any) -> None:
-    for pid in site.processes():
-        os.kill(pid, signal.SIGCONT)
+    site.signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("name", ["USR1", "TERM"])
 def test_a_signal_reaches_our_program_inside(site: Any, at_work: dict[str, Any], name: str) -> None:
     site.cluster.run("scancel", "--batch", f"--signal={name}", at_work["scheduler_id"])
-    thaw(site)
+    site.signal(signal.SIGCONT)
     site.cluster.until(lambda: [one.ended_as for one in site.records(at_work["id"])] == ["stopped"], "it was stopped")
     assert [record.exit_code for record in site.records(at_work["id"])] == [75]
     site.until_days("completed")
@@ -275,7 +270,7 @@ def test_a_cancelled_job_leaves_no_process(site: Any, at_work: dict[str, Any]) -
     site.cluster.until(
         lambda: not site.processes() and not [pid for pid in family if Path(f"/proc/{pid}").exists()], "gone"
     )
-    thaw(site)
+    site.signal(signal.SIGCONT)
 
 
 def test_a_process_that_outlives_our_program_dies_with_its_image(ordered: Any) -> None:
