@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from hpc.printable import printable
+from db.printable import printable
 
 OURS = ("hpc", "db", "monitor")
 # What people said, or what opens a door: neither belongs in a log, whatever a caller hands over.

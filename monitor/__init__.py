@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from flask import Flask
 
-from monitor import answers, api, guard, store
+from monitor import answers, api, guard, pages, store
 
 
 def create_app(dsn: str | None = None) -> Flask:
     """The application over the ledger at `dsn`, else at DAYSCRIBE_MONITOR_DSN; no state of its own."""
-    app = Flask("monitor", static_folder=None)
+    app = Flask("monitor")
     app.url_map.merge_slashes = False  # a path is right or it is not: no redirects
     store.install(app, dsn)
     guard.install(app)
     answers.install(app)
+    pages.install(app)
+    app.register_blueprint(pages.pages)
     app.register_blueprint(api.root)
     app.register_blueprint(api.v1, url_prefix="/api/v1")
     return app

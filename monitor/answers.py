@@ -11,7 +11,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from db.days import NoSuchDay
@@ -58,10 +58,13 @@ def plain(value: Any) -> Any:
 
 
 def problem(status: int, detail: str) -> Response:
-    """An error, as RFC 9457 says it."""
+    """An error: as RFC 9457 says it to programs, as a page to whoever asked for one."""
     phrase = HTTPStatus(status).phrase
-    response = answer({"type": "about:blank", "title": phrase, "status": status, "detail": detail}, status)
-    response.mimetype = "application/problem+json"
+    if request.blueprint == "pages":
+        response = Response(render_template("error.html", title=phrase, detail=detail), status, mimetype="text/html")
+    else:
+        response = answer({"type": "about:blank", "title": phrase, "status": status, "detail": detail}, status)
+        response.mimetype = "application/problem+json"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
     return response

@@ -16,8 +16,14 @@ from db import tokens
 TOKEN_FILE = "DAYSCRIBE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
 HERE = ["localhost", "127.0.0.1", "[::1]"]
 METHODS = ("GET", "HEAD")
+_NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+DATA_POLICY = f"{_NOTHING}; form-action 'none'"
+# A page may show and run what we serve ourselves, and nothing that stands in it.
+PAGE_POLICY = (
+    f"{_NOTHING}; form-action 'self'; style-src 'self'; script-src 'self'; img-src 'self'; media-src 'self'; "
+    "connect-src 'self'"
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -42,6 +48,8 @@ def install(app: Flask) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
+        page = response.mimetype == "text/html"
+        response.headers["Content-Security-Policy"] = PAGE_POLICY if page else DATA_POLICY
         return response
 
 

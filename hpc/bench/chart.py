@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from db.printable import printable
 from hpc.bench.words import about, rows, verdict, with_rest
-from hpc.printable import printable
 
 WIDTH, LABEL, BAR, GAP = 720, 150, 26, 10  # of the drawings, in their own units
 SHADES = ("a", "b", "c", "d", "e")  # of stages, see _STYLE

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from db.printable import escaped_json
 from hpc.bench import chart
 from hpc.errors import BadSetting
-from hpc.printable import escaped_json
 
 
 def check(out: Path) -> None:

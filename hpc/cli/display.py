@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any, Protocol, TextIO
 from uuid import UUID
 
-from hpc.printable import escaped_json, printable
+from db.printable import escaped_json, printable
 
 GAP = "  "  # between plain columns
 PLAIN_PROGRESS_SECONDS = 30.0  # where there is no terminal: a line at most so often

@@ -15,8 +15,8 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from db.errors import DayscribeError
+from db.printable import printable
 from hpc.cli.options import App
-from hpc.printable import printable
 
 # Name → module under hpc.cli, in the order in which people meet them. Each module has one click command, `command`.
 COMMANDS = {

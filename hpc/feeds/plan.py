@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.errors import BadData, NeedsConfiguration
+from db.printable import printable
 from hpc.errors import ArchiveDamaged, kind_of
 from hpc.job_folder import FailedShard, JobFolder, Order, PlannedShard
 from hpc.model import Shard
 from hpc.ports import Lease
-from hpc.printable import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.printable import printable
 from hpc.cli import display
 from hpc.cli.display import Column, Display, PlainProgress
-from hpc.printable import printable
 
 
 class Colour(StrEnum):

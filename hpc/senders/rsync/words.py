@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from db.errors import DayscribeError, TryAgain
+from db.printable import printable
 from hpc.errors import BadSetting, HostKeyRefused, Interrupted, MoverTrouble, NeedsLogin, NotVerified, TargetFull
 from hpc.parcel import Target
-from hpc.printable import printable
 
 MISUSED, STRANGER, NO_SUCH, FAILED_IO = 1, 2, 3, 11
 INTERRUPTED = (19, 20, 21)

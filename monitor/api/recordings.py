@@ -1,0 +1,35 @@
+"""A recording whole, and its transcript as a file."""
+
+from __future__ import annotations
+
+from flask import Response
+from werkzeug.exceptions import NotFound
+
+from db import flags, formats, reports
+from monitor import asked
+from monitor.answers import MIMETYPES, answer, inert
+from monitor.api.base import ID, all_flags, the_recording, v1
+from monitor.store import ledger
+
+
+@v1.get(f"/recordings/<{ID}:recording_id>")
+def one_recording(recording_id: int) -> Response:
+    """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
+    asked.known()
+    row = the_recording(recording_id)
+    whole = {key: value for key, value in row.items() if key != "transcript_flags"}
+    versions = reports.versions(ledger(), recording_id)
+    suspect = flags.of_recording(ledger(), recording_id)
+    return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions})
+
+
+@v1.get(f"/recordings/<{ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")
+def one_transcript(recording_id: int, kind: str) -> Response:
+    """A recording's current transcript as a file."""
+    asked.known()
+    row = the_recording(recording_id)
+    if row["segments"] is None:
+        why = f" ({row['failure_class']}: {row['failure_reason']})" if row["failure_class"] else ""
+        raise NotFound(f"Recording {recording_id} is {row['state']}{why}: it has no transcript.")
+    text = formats.render(reports.document(row), kind)
+    return Response(inert(text) if kind == "json" else text, mimetype=MIMETYPES[kind])
