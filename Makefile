@@ -12,6 +12,7 @@ BIN := $(VIRTUAL_ENV)/bin
 READY := $(VIRTUAL_ENV)/.ready
 SLURM := $(VIRTUAL_ENV)/.ready-slurm
 DELIVERY := $(VIRTUAL_ENV)/.ready-delivery
+BROWSER := $(VIRTUAL_ENV)/.ready-browser
 CLUSTER := $(CURDIR)/.cluster
 IMAGES := $(CURDIR)/.images
 
@@ -23,7 +24,7 @@ demo: $(READY) ## Make a synthetic day and transcribe it, for real, on this mach
 
 install: $(READY) ## Make the environment .venv, and nothing else
 
-test: $(READY) $(SLURM) $(DELIVERY) ## Run all checks and all tests
+test: $(READY) $(SLURM) $(DELIVERY) $(BROWSER) ## Run all checks and all tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest
 
@@ -83,4 +84,8 @@ $(SLURM): $(READY) scripts/packages.sh
 
 $(DELIVERY): $(READY) scripts/packages.sh
 	@scripts/packages.sh delivery
+	@touch $@
+
+$(BROWSER): $(READY) scripts/packages.sh
+	@scripts/packages.sh browser
 	@touch $@

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the named groups that this machine lacks: demo (pipeline and tests), slurm (a real cluster),
-# containers (real images), delivery (to deliver over ssh to oneself).
+# containers (real images), delivery (to deliver over ssh to oneself), browser (to look at the pages).
 set -euo pipefail
-(($#)) || { echo "usage: packages.sh demo|slurm|containers|delivery ..." >&2 && exit 64; }
+(($#)) || { echo "usage: packages.sh demo|slurm|containers|delivery|browser ..." >&2 && exit 64; }
 
 packages=()
 for group in "$@"; do
@@ -17,7 +17,8 @@ for group in "$@"; do
         # The tests start an sshd of their own, on loopback; the system's own is kept from starting (see install).
         # mount makes targets that are full or read-only.
         delivery) packages+=(rsync openssh-client openssh-server mount) ;;
-        *) echo "packages.sh knows no group $group, only demo, slurm, containers and delivery" >&2 && exit 64 ;;
+        browser) packages+=(chromium fonts-dejavu-core) ;;
+        *) echo "packages.sh knows no group $group, only demo, slurm, containers, delivery and browser" >&2 && exit 64 ;;
     esac
 done
 
