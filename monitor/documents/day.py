@@ -1,0 +1,88 @@
+"""A day and its shards: state, counts, slots, events, speed, failures, jobs, and how it would be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from db import calendar, days, events, flags, jobs
+from db.connect import Connection
+from db.days import Day
+from db.states import DayState
+
+KINDS = ("archive", "metadata", "subtitles", "comments")
+
+
+def day(connection: Connection, one: Day) -> dict[str, Any]:
+    """All that a day's page shows besides its recordings."""
+    finished = days.is_finished(one) and one.summary is not None
+    tally = one.summary if finished and one.summary is not None else days.tally(connection, one.id)
+    speed = calendar.speed(connection, one.id)
+    return {
+        "site": one.site, "date": one.date, "state": one.state.value, "message": one.message, "revision": one.revision,
+        "started": one.started, "finished": one.finished, "tally": tally, "slots": slots(connection, one),
+        "speed": speed, "left": None if finished else left(tally, speed),
+        "failures": calendar.failures(connection, one.id), "quality": flags.overview(connection, one),
+        "jobs": jobs.latest(connection, site=one.site, on=one.date, limit=20),
+        "events": events.of_day(connection, one.id, limit=30), "commands": commands(one, tally),
+    }  # fmt: skip
+
+
+def slots(connection: Connection, one: Day) -> list[dict[str, Any]]:
+    """The gap map: of each slot the archive's mark, its shard's id, and which companions are known."""
+    by_slot: dict[str, dict[str, Any]] = {}
+    ids = calendar.slot_shards(connection, one.id)
+    for row in days.slots(connection, one.id):
+        entry = by_slot.setdefault(row["slot"], {"slot": row["slot"], "shard_id": ids.get(row["slot"]), "mark": None})
+        entry[row["kind"]] = row["finding"]
+        if row["kind"] == "archive":
+            entry["mark"] = _mark(row)
+    return list(by_slot.values())
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """One word of an archive: its shard's state says more than that it is there."""
+    if row["shard_state"] not in (None, "ready"):
+        return str(row["shard_state"])
+    return "verified" if row["finding"] == "arrived" and row["verified"] else str(row["finding"])
+
+
+def left(tally: dict[str, Any], speed: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Seconds until the open shards are done, if they go on as the last hour's did; None before anything is known."""
+    done = tally["shards"] - tally["open_shards"]
+    recent = speed[-60:]
+    if not tally["open_shards"] or not done or len(recent) < 2:
+        return None
+    took = (recent[-1]["minute"] - recent[0]["minute"]).total_seconds() + 60
+    per_shard = sum(row["recordings"] for row in speed) / done
+    each = took * per_shard / max(1, sum(row["recordings"] for row in recent))
+    return {"seconds": each * tally["open_shards"], "shards": tally["open_shards"], "minutes": len(recent)}
+
+
+def commands(one: Day, tally: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person would type about this day: why, and the exact command."""
+    which = f"{one.date} --site {one.site}"
+    found = []
+    if one.state in (DayState.TRANSFER_FAILED, DayState.PROCESSING_FAILED) or tally["failed_shards"]:
+        found.append(("try again what failed", f"dayscribe days retry {which}"))
+    if one.state is DayState.HELD:
+        found.append(("end the hold", f"dayscribe days release {which}"))
+    if tally["quarantined"]:
+        chosen = f"--date {one.date} --site {one.site} --only quarantined"
+        found.append(("make the quarantined recordings again", f"dayscribe reprocess {chosen} --dry-run"))
+    if tally["transcribed"]:
+        chosen = f"--date {one.date} --site {one.site} --only suspect"
+        found.append(("make what is flagged again", f"dayscribe reprocess {chosen} --dry-run"))
+    return found
+
+
+def shard(connection: Connection, shard_id: int) -> dict[str, Any] | None:
+    """A shard: its state, its seal, its lease, its parts; None if there is none."""
+    row = calendar.shard(connection, shard_id)
+    if row is None:
+        return None
+    names = (
+        "id", "site", "date", "name", "slot", "loose", "size", "revision", "state", "epoch", "attempts", "max_attempts",
+        "owner", "lease_until", "lapsed", "failure_class", "failure_reason", "sealed", "seal_recordings",
+    )  # fmt: skip
+    return {name: row[name] for name in names} | {"parts": calendar.parts(connection, shard_id)}
