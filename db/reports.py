@@ -137,6 +137,23 @@ def versions(connection: Connection, recording_id: int) -> list[dict[str, Any]]:
 
 
 @translated()
+def pinned(connection: Connection, recording_id: int, version: int) -> dict[str, Any] | None:
+    """One version of a recording's transcript with its `segments`, `chunks`, receipt and quality `flags`; None if there
+    is none that may be shown."""
+    row = connection.execute(SQL["pinned"], {"id": recording_id, "version": version}).fetchone()
+    if row is None:
+        return None
+    flags = connection.execute(SQL["flags_of"], {"transcript_id": row["id"]}).fetchall()
+    return formats.opened(row) | {"quality": flags}
+
+
+@translated()
+def captions(connection: Connection, recording_id: int) -> list[dict[str, Any]]:
+    """What the recording's platform itself wrote down of it, by language."""
+    return connection.execute(SQL["captions"], {"id": recording_id}).fetchall()
+
+
+@translated()
 def leased(connection: Connection, *, limit: int = 100) -> list[dict[str, Any]]:
     """The shards that workers hold now; a negative `seconds_left` says that the worker has gone."""
     return connection.execute(SQL["leased"], {"limit": limit}).fetchall()

@@ -69,3 +69,18 @@ SELECT i.name AS site, d.date, s.name AS shard, s.slot, s.owner, s.epoch, s.atte
     extract(epoch FROM s.lease_until - clock_timestamp())::float8 AS seconds_left
 FROM shards s JOIN days d ON d.id = s.day_id JOIN sites i ON i.id = d.site_id
 WHERE s.state = 'leased' ORDER BY d.date, s.id LIMIT %(limit)s;
+
+-- name: pinned
+-- A version that may be shown: of a sealed part, or the one the world sees.
+SELECT t.id, t.version, t.created, t.outcome, t.language, t.language_probability, t.text, t.words, t.chunks, t.word_count,
+    t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags, t.run_key,
+    u.id AS receipt_id, u.receipt, coalesce(t.id = r.current_id, false) AS current
+FROM transcripts t JOIN recordings r ON r.id = t.recording_id JOIN parts p ON p.id = t.part_id JOIN runs u ON u.id = t.run_id
+WHERE t.recording_id = %(id)s AND t.version = %(version)s AND (p.state = 'sealed' OR t.id = r.current_id);
+
+-- name: flags_of
+SELECT flag, value, detail FROM flags WHERE transcript_id = %(transcript_id)s ORDER BY flag;
+
+-- name: captions
+SELECT c.language, c.kind, c.text FROM recordings r JOIN captions c ON c.day_id = r.day_id AND c.meta_id = r.meta_id
+WHERE r.id = %(id)s ORDER BY c.language, c.kind LIMIT 20;

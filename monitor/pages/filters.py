@@ -103,7 +103,12 @@ def shown(value: object) -> str:
     return printable(str(value))
 
 
+def shown_lines(value: object) -> str:
+    """The same of a text whose line ends are meant."""
+    return printable(str(value), lines=True)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "count": count, "decimal": decimal, "percent": percent, "duration": duration, "clock": clock, "size": size,
-    "when": when, "state": state, "shown": shown,
+    "when": when, "state": state, "shown": shown, "shown_lines": shown_lines,
 }  # fmt: skip
