@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from db.days import NoSuchDay
 from db.errors import DayscribeError, NeedsConfiguration, TryAgain
+from db.plans import NoSuchPlan
 from db.sites import UnknownSite
 
 RETRY_AFTER = "5"  # seconds
@@ -86,7 +87,7 @@ def _refused(error: HTTPException) -> Response:
 
 
 def _ours(error: DayscribeError) -> Response:
-    if isinstance(error, NoSuchDay | UnknownSite):
+    if isinstance(error, NoSuchDay | NoSuchPlan | UnknownSite):
         return problem(HTTPStatus.NOT_FOUND, str(error))
     if isinstance(error, TryAgain | NeedsConfiguration):
         _log().warning("%s", error)

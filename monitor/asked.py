@@ -60,9 +60,9 @@ def limit(default: int = 100) -> int:
 
 
 def day(name: str) -> date | None:
-    """A parameter's date."""
+    """A parameter's date; empty, as a form sends it, is as good as left out."""
     value = request.args.get(name)
-    if value is None:
+    if not value:
         return None
     found = a_date(value)
     if found is None:

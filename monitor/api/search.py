@@ -1,13 +1,14 @@
-"""Search over the current transcripts, always with what was looked through."""
+"""Search over the current transcripts, always with what was looked through; the hits as CSV too."""
 
 from __future__ import annotations
 
 from flask import Response
 
-from db import transcripts
+from db.transcripts import Scope
 from monitor import asked
 from monitor.answers import answer
 from monitor.api.base import site_asked, v1
+from monitor.documents import search as documents
 from monitor.store import ledger
 
 
@@ -15,15 +16,21 @@ from monitor.store import ledger
 def search() -> Response:
     """Current transcripts that match, and always what was looked through to find them."""
     asked.known("q", "site", "from", "to", "language", "only_language", "limit")
-    query, site, connection = asked.needed("q"), site_asked(), ledger()
+    return answer(documents.search(ledger(), _question()))
+
+
+@v1.get("/search.csv")
+def search_csv() -> Response:
+    """The hits as a table."""
+    asked.known("q", "site", "from", "to", "language", "only_language", "limit")
+    text = documents.as_csv(documents.search(ledger(), _question())["hits"])
+    response = Response(text, mimetype="text/csv")
+    response.headers["Content-Disposition"] = 'attachment; filename="search.csv"'
+    return response
+
+
+def _question() -> documents.Question:
+    query, site = asked.needed("q"), site_asked()
     language = asked.text("language", "en") or "en"
-    found = transcripts.search(
-        connection,
-        query,
-        scope=transcripts.Scope(site, asked.day("from"), asked.day("to")),
-        language=language,
-        only=asked.text("only_language"),
-        limit=asked.limit(20),
-    )
-    told = {"query": query, "language": language, "hits": found.hits}
-    return answer(told | {"denominator": found.denominator, "unfinished_days": found.open_days})
+    scope = Scope(site, asked.day("from"), asked.day("to"))
+    return documents.Question(query, scope, language, asked.text("only_language"), asked.limit(20))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db import jobs
+from db import health
 from db.connect import Connection
 
 STALE = 900.0  # seconds without a tick after which nothing moves any more
@@ -10,9 +10,13 @@ STALE = 900.0  # seconds without a tick after which nothing moves any more
 
 def warnings(connection: Connection) -> list[str]:
     """Sentences; none when all is well, or when no tick was ever made (one machine works without)."""
-    ticks = jobs.ticks(connection)
-    if ticks and (since := min(tick["seconds_ago"] for tick in ticks)) > STALE:
-        return [
-            f"No tick for {since / 60:.0f} minutes: nothing is fetched and no job is given. Numbers may stand still."
-        ]
-    return []
+    told, found = health.banner(connection), []
+    if told["tick_ago"] is not None and told["tick_ago"] > STALE:
+        # Whole quarters of an hour: a page that nothing else has changed is not sent again each minute.
+        found.append(
+            f"No tick for more than {told['tick_ago'] // STALE * STALE / 60:.0f} minutes: nothing is fetched, no job is"
+            " ordered, and what you see may be old. On the submit host: dayscribe schedule --once"
+        )
+    if told["paused"] is not None:
+        found.append(f"Scheduling is paused: {told['paused']}")
+    return found

@@ -12,7 +12,7 @@ MOST_COMPARED = 5000  # words a side; comparing more takes longer than a page ma
 
 
 def recording(connection: Connection, recording_id: int, version: int | None) -> dict[str, Any] | None:
-    """The recording, with the wanted version or the one the world sees as `shown`; None if there is no such recording."""
+    """The recording, with the wanted version or the one the world sees as `shown`; None if there is none."""
     row = reports.recording(connection, recording_id)
     if row is None:
         return None

@@ -1,0 +1,50 @@
+-- name: banner
+-- What every page asks: how long ago somebody's tick was, whether scheduling is paused.
+SELECT (SELECT extract(epoch FROM clock_timestamp() - max(began))::float8 FROM ticks) AS tick_ago,
+    (SELECT why FROM pauses WHERE what = 'scheduling') AS paused;
+
+-- name: leases
+-- Through the index on leases: how many are held, how many lapsed, and since when the oldest has.
+SELECT count(*) AS held, count(*) FILTER (WHERE lease_until < clock_timestamp()) AS lapsed,
+    extract(epoch FROM clock_timestamp() - min(lease_until) FILTER (WHERE lease_until < clock_timestamp()))::float8 AS oldest_lapsed
+FROM shards WHERE state = 'leased';
+
+-- name: last_output
+-- Parts are numbered as they are recorded.
+SELECT extract(epoch FROM clock_timestamp() - recorded)::float8 AS seconds_ago FROM parts ORDER BY id DESC LIMIT 1;
+
+-- name: days_by_state
+SELECT i.name AS site, d.state, count(*) AS days FROM days d JOIN sites i ON i.id = d.site_id GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: jobs_by_state
+-- Those that are not over, through their partial index.
+SELECT kind, state, count(*) AS jobs, coalesce(sum(array_size), 0)::bigint AS tasks FROM jobs
+WHERE state IN ('intent', 'submitted', 'running', 'draining', 'blocked', 'unknown') GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: sizes
+SELECT pg_database_size(current_database()) AS database;
+
+-- name: tables
+SELECT c.relname AS name, pg_total_relation_size(c.oid) AS bytes FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'dayscribe' AND c.relkind = 'r' ORDER BY 2 DESC LIMIT 8;
+
+-- name: work
+-- What all finished days took, by their summaries, and the last thirty of them.
+WITH done AS (
+    SELECT (summary ->> 'audio_seconds')::float8 AS audio, (summary ->> 'engine_seconds')::float8 AS engine,
+        (summary ->> 'recordings')::bigint AS recordings, (summary ->> 'transcribed')::bigint AS transcribed,
+        (summary ->> 'no_speech')::bigint AS no_speech, (summary ->> 'quarantined')::bigint AS quarantined,
+        row_number() OVER (ORDER BY finished DESC) AS place
+    FROM days WHERE state IN ('completed', 'completed_with_errors')
+)
+SELECT coalesce(sum(audio), 0) AS audio, coalesce(sum(engine), 0) AS engine, coalesce(sum(recordings), 0)::bigint AS recordings,
+    coalesce(sum(transcribed), 0)::bigint AS transcribed, coalesce(sum(no_speech), 0)::bigint AS no_speech,
+    coalesce(sum(quarantined), 0)::bigint AS quarantined,
+    coalesce(sum(audio) FILTER (WHERE place <= 30), 0) AS recent_audio,
+    coalesce(sum(engine) FILTER (WHERE place <= 30), 0) AS recent_engine
+FROM done;
+
+-- name: tasks
+-- The last tasks that ended with a record: how much of their time with a model was spent in the engine.
+SELECT coalesce(sum((t.record ->> 'work_seconds')::float8), 0) AS work, count(*) AS tasks
+FROM (SELECT record FROM job_tasks WHERE record IS NOT NULL AND ended IS NOT NULL ORDER BY ended DESC LIMIT 500) t;

@@ -1,0 +1,60 @@
+"""Plans: what is being made again, how far that is, and what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db import plans
+from db.connect import Connection
+from db.plans import Plan
+
+MOST = 100
+
+
+def overview(connection: Connection) -> list[dict[str, Any]]:
+    """The plans, newest first."""
+    names = (
+        "id",
+        "state",
+        "who",
+        "why",
+        "recordings",
+        "seconds",
+        "created",
+        "finished",
+        "shards",
+        "open_shards",
+        "failed_shards",
+    )
+    return [{name: row[name] for name in names} for row in plans.latest(connection, limit=MOST)]
+
+
+def plan(connection: Connection, one: Plan) -> dict[str, Any]:
+    """One plan: its selection, how many of its recordings came to what, by reason and day, and its commands."""
+    names = (
+        "id",
+        "state",
+        "who",
+        "why",
+        "forced",
+        "keep_current",
+        "recordings",
+        "seconds",
+        "created",
+        "started",
+        "finished",
+    )
+    return {name: getattr(one, name) for name in names} | {
+        "selection": one.selection, "estimate": one.estimate, "summary": one.summary,
+        "outcomes": plans.outcomes(connection, one.id), "reasons": plans.by_reason(connection, one.id)[:500],
+        "commands": _commands(one),
+    }  # fmt: skip
+
+
+def _commands(one: Plan) -> list[str]:
+    verbs = {
+        "drawn": ("reprocess --plan",),
+        "open": ("plans pause", "plans cancel"),
+        "paused": ("plans resume", "plans cancel"),
+    }
+    return [f"dayscribe {verb} {one.id}" for verb in ("plans show", *verbs.get(one.state, ()))]

@@ -1,0 +1,106 @@
+"""The dashboard as people meet it: by clicks and keys, in light and dark, on a phone, with scripts and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+DAY = "/days/zurich/2025-01-31"
+
+
+def every_page(a_day: Any) -> list[str]:
+    """One address of each kind of page."""
+    shard = a_day.connection.execute("SELECT min(shard_id) AS id FROM recordings").fetchone()["id"]
+    recordings = [f"/recordings/{a_day.ids[name]}" for name in ("hello", "hostile", "quarantined")]
+    return ["/", DAY, f"/shards/{shard}", *recordings, "/search?q=hello", "/cluster", "/plans", "/health"]
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_from_the_calendar_to_a_days_recording_by_clicks(visiting: Any, a_day: Any, scripts: bool) -> None:
+    with visiting(java_script_enabled=scripts) as visit:
+        page = visit.page
+        page.goto("/")
+        page.locator(f'a[href="{DAY}"]').first.click()
+        expect(page).to_have_url(f"{page.url.partition('/days')[0]}{DAY}")
+        expect(page.locator("h1")).to_contain_text("2025-01-31")
+        page.locator(f'a[href^="/recordings/{a_day.ids["hello"]}"]').first.click()
+        expect(page.locator("main")).to_contain_text("hello")
+        expect(page.locator("main")).to_contain_text("wide")
+        assert visit.troubles == []
+        assert visit.abroad == []
+
+
+def test_a_search_leads_to_the_recording_and_says_what_it_looked_through(visiting: Any, a_day: Any) -> None:
+    with visiting() as visit:
+        page = visit.page
+        page.goto("/search")
+        page.get_by_role("searchbox").fill('"wide world"')
+        page.keyboard.press("Enter")
+        expect(page.locator("main mark").first).to_be_visible()
+        expect(page.locator("main")).to_contain_text("quarantined")
+        page.locator(f'a[href^="/recordings/{a_day.ids["hello"]}"]').first.click()
+        expect(page.locator("main")).to_contain_text("hello")
+        assert visit.troubles == []
+        assert visit.abroad == []
+
+
+def test_what_hostile_recordings_are_called_runs_nothing(visiting: Any, a_day: Any) -> None:
+    with visiting() as visit:
+        visit.page.on("dialog", lambda dialog: visit.troubles.append(f"a dialog: {dialog.message}"))
+        for path in every_page(a_day):
+            assert visit.page.goto(path).status == 200, path
+            assert visit.page.locator("main script, main iframe, main object").count() == 0
+        assert visit.troubles == []
+        assert visit.abroad == []
+
+
+def test_the_numbers_of_a_day_at_work_move_by_themselves(visiting: Any, a_day: Any) -> None:
+    with visiting() as visit:
+        page = visit.page
+        page.goto(DAY)
+        before = page.locator("main").inner_text()
+        page.evaluate("window.sameDocument = true")
+        waiting = a_day.lease(a_day.connection, a_day.open.id, 1)[0]
+        from hpc.stages.ingest import ingest
+
+        results = [a_day.said(waiting.id, n, f"new{n}.mp3".encode(), "brand new words") for n in range(7)]
+        ingest(a_day.connection, a_day.publish(waiting, results, sealed=True), actor="worker-2")
+        page.wait_for_function("before => document.querySelector('main').innerText !== before", arg=before)
+        assert page.evaluate("window.sameDocument")
+        assert visit.troubles == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_cannot_see_well_is_shown_no_serious_fault(visiting: Any, a_day: Any, scheme: str) -> None:
+    found = []
+    with visiting(color_scheme=scheme, bypass_csp=True) as visit:  # axe itself is a script that our policy would stop
+        for path in every_page(a_day):
+            visit.page.goto(path)
+            for fault in Axe().run(visit.page).response["violations"]:
+                if fault["impact"] in ("serious", "critical"):
+                    found.append(f"{path}: {fault['id']}: {fault['nodes'][0]['html'][:200]}")
+    assert found == []
+
+
+def test_a_phone_shows_every_page_without_scrolling_sideways(visiting: Any, a_day: Any) -> None:
+    wide = []
+    with visiting(viewport={"width": 360, "height": 740}) as visit:
+        for path in every_page(a_day):
+            visit.page.goto(path)
+            if visit.page.evaluate("document.scrollingElement.scrollWidth > document.scrollingElement.clientWidth"):
+                wide.append(path)
+    assert wide == []
+
+
+def test_the_first_key_offers_to_skip_to_the_page(visiting: Any) -> None:
+    with visiting() as visit:
+        visit.page.goto("/")
+        visit.page.keyboard.press("Tab")
+        focused = visit.page.locator(":focus")
+        expect(focused).to_have_text("Skip to the page")
+        expect(focused).to_be_in_viewport()
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("#main")).to_be_focused()

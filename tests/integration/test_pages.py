@@ -1,0 +1,170 @@
+"""The pages over a real ledger: they show what it says, hostile names add nothing, wrong questions are refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from monitor import create_app
+
+DAY = "/days/zurich/2025-01-31"
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def app(a_day: Any) -> Flask:
+    return create_app(a_day.dsn)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+class Seen(HTMLParser):
+    """The elements of a page, with what could run among their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.running: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.running += [name for name, value in attrs if name.startswith("on") or name == "style"]
+        self.running += [value for _, value in attrs if value and value.strip().lower().startswith("javascript:")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def see(client: FlaskClient, path: str) -> Seen:
+    answer = client.get(path)
+    assert (path, answer.status_code, answer.mimetype) == (path, 200, "text/html")
+    return Seen(answer.text)
+
+
+def shard_of(a_day: Any, name: str) -> int:
+    row = a_day.connection.execute("SELECT shard_id FROM recordings WHERE id = %s", [a_day.ids[name]]).fetchone()
+    return int(row["shard_id"])
+
+
+def every_page(a_day: Any) -> list[str]:
+    recordings = [f"/recordings/{a_day.ids[name]}" for name in ("hello", "hostile", "silence", "quarantined")]
+    return [
+        "/", "/?site=zurich&year=2025", DAY, f"{DAY}?state=quarantined", "/days/zurich/2025-01-30",
+        f"/shards/{shard_of(a_day, 'hello')}", *recordings, "/search", "/search?q=hello",
+        "/cluster", "/plans", "/health",
+    ]  # fmt: skip
+
+
+def test_the_calendar_has_each_day_with_its_state_and_leads_to_it(client: FlaskClient) -> None:
+    page = client.get("/").text
+
+    assert 'href="/days/zurich/2025-01-30"' in page
+    assert "2025-01-30: completed;" in page
+    assert "2025-01-31: processing" in page
+    assert "2025-01-29" not in page
+    assert "1 transcribed" in Seen(page).text
+
+
+def test_a_days_page_has_the_ledgers_numbers_and_the_command_that_makes_it_again(client: FlaskClient) -> None:
+    page = see(client, DAY)
+
+    assert "3 of 5 recordings" in page.text.replace("transcribed ", "")
+    assert "the archive is cut at byte 512" in page.text
+    assert "dayscribe reprocess --date 2025-01-31 --site zurich --only quarantined --dry-run" in page.text
+    assert "dayscribe days retry 2025-01-31 --site zurich" in page.text
+    assert "from the future" not in page.text, "what is not sealed is not shown"
+
+
+def test_what_is_empty_absent_and_failed_has_a_mark_of_its_own(client: FlaskClient) -> None:
+    page = client.get(DAY).text
+
+    for slot, mark in (
+        ("00_00", "transcribed"),
+        ("00_10", "failed"),
+        ("23_50", "empty"),
+        ("12_00", "absent at source"),
+    ):
+        assert f'title="{slot}: {mark}"' in page
+
+
+def test_a_shards_page_has_its_recordings_and_parts(client: FlaskClient, a_day: Any) -> None:
+    page = see(client, f"/shards/{shard_of(a_day, 'hello')}")
+
+    assert "hello wide world" in page.text
+    assert a_day.parts[1].name.partition(".")[0] in page.text
+
+
+def test_a_recordings_page_has_its_words_with_times_and_a_link_that_pins_version_and_second(
+    client: FlaskClient, a_day: Any
+) -> None:
+    path = f"/recordings/{a_day.ids['hello']}"
+    page = client.get(path)
+
+    assert "hello wide world" in Seen(page.text).text
+    assert f'href="{path}?version=1&amp;t=0.00#t0.00"' in page.text
+    assert "score 0.90" in page.text
+    assert "2\u202f" not in page.text
+    assert 'class="segment cited"' in client.get(f"{path}?version=1&t=1.5").text
+    assert client.get(f"{path}?version=2").status_code == 404
+    assert client.get(f"{path}?t=later").status_code == 400
+    assert client.get(f"/recordings/{a_day.ids['unsealed']}").text.count("future") == 0, (
+        "what is not sealed is not shown"
+    )
+
+
+def test_a_quarantined_recording_says_why_and_how_it_is_made_again(client: FlaskClient, a_day: Any) -> None:
+    page = see(client, f"/recordings/{a_day.ids['quarantined']}")
+
+    assert "truncated: it ends early <script>alert(1)</script>" in page.text
+    assert "dayscribe reprocess --date 2025-01-31 --site zurich --only error=truncated --dry-run" in page.text
+
+
+def test_pages_hold_no_element_that_names_and_texts_brought(client: FlaskClient, a_day: Any) -> None:
+    for path in every_page(a_day):
+        page = see(client, path)
+        assert page.elements["script"] == 1, path  # ours, in the head
+        assert page.running == [], path
+        assert "\0" not in client.get(path).text
+        assert "\u202e" not in client.get(path).text, "nothing turns what stands around it"
+
+
+def test_a_page_that_has_not_changed_is_not_sent_again(client: FlaskClient, a_day: Any) -> None:
+    first = client.get(DAY)
+    again = client.get(DAY, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    a_day.connection.execute("UPDATE days SET message = 'something new' WHERE id = %s", [a_day.open.id])
+    assert client.get(DAY, headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/days/zurich/1999-01-01", 404), ("/days/nowhere/2025-01-31", 404), ("/days/zurich/20250131", 404),
+        ("/shards/99999999", 404), ("/recordings/99999999", 404), ("/plans/99999999", 404), ("/?year=x", 400),
+        ("/?yaer=2025", 400), (f"{DAY}?state=provisional", 400), ("/search?q=a&q=b", 400), ("/?site=nowhere", 404),
+    ],
+)  # fmt: skip
+def test_a_wrong_address_is_told_on_a_page(client: FlaskClient, path: str, status: int) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
