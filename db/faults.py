@@ -33,6 +33,7 @@ KNOWN: frozenset[str] = frozenset(
         "migrate.intx", "migrate.committed",
         "demo.archive_half", "demo.archive_renamed",
         "order.intended", "order.asking", "order.answered", "order.submitted", "order.withdrawn", "order.closed",
+        "alert.intended", "alert.sent", "alert.said",
     }
 )  # fmt: skip
 _seen: dict[str, int] = {}

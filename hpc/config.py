@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from hpc.errors import BadSetting
 from hpc.sections import (
+    AlertSettings,
     ContainersSettings,
     DeliverSettings,
     EngineSettings,
@@ -42,6 +43,7 @@ RESERVED = frozenset(
     for name in (
         "CONFIG", "PG_BINDIR", "MONITOR_DSN", "API_TOKEN_FILE", "SITE", "SCRIPTS", "PYTHON", "CODE", "JOB", "EXCHANGE",
         "IMAGE_SHA256", "STAGED", "INSIDE", "FAULT", "FAULTS_ARMED", "FAULT_LOG", "JOB_FAULT", "GLOBUS_SECRET",
+        "ALERT_PASSWORD",
     )
 )  # fmt: skip
 COMMAND_LINE = "command line"
@@ -85,6 +87,7 @@ class Settings(BaseSettings):
     transfer: TransferSettings = TransferSettings()
     globus: GlobusSettings = GlobusSettings()
     deliver: DeliverSettings = DeliverSettings()
+    alert: AlertSettings = AlertSettings()
     shared: bool = Field(
         default=False, description="A project group works here: new files are its own to write, and nobody else's."
     )

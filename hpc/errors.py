@@ -7,8 +7,8 @@ TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   NoAnswer                  AudioGone                     BadSetting
   InFlight
   NotVerified
-  TargetFull
-                                                          SubmitRefused
+  TargetFull                                              ChannelRefused
+  NotSaid                                                 SubmitRefused
                                                           OnLoginNode
                                                           MoverTrouble
                                                             NeedsLogin
@@ -101,6 +101,14 @@ class NotVerified(TryAgain):
 
 class TargetFull(TryAgain):
     """The target has no room left."""
+
+
+class NotSaid(TryAgain):
+    """A message could not be sent; it is sent again next time."""
+
+
+class ChannelRefused(NeedsConfiguration):
+    """A message will not be taken until a person changes something; it is sent again next time."""
 
 
 class MoverTrouble(NeedsConfiguration):

@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from hpc.jobs import JobSpec, Look
+from hpc.message import Message
 from hpc.model import Audio, Checksum, Failure, Move, Progress, RemoteFile, Shard, Transcript
 from hpc.parcel import Packed, Slip
 
@@ -137,3 +138,13 @@ class Sender(Protocol):
 
     def confirm(self, manifest: Packed) -> Sequence[str] | None:
         """Those that the target's own sha256sum finds amiss; None where it cannot be asked."""
+
+
+class Channel(Protocol):
+    """Tells people something. ChannelRefused says why it never will; NotSaid: it may be said or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, message: Message) -> Sequence[str]:
+        """What could not be done although it was said: one of several people it did not reach."""

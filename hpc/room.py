@@ -30,10 +30,17 @@ class Room:
 
     def lacks(self, size: int, files: int) -> str | None:
         """Why so many bytes in so many files do not fit; None: they do. What is on its way already counts as here."""
+        size, files, taken = self._with_what_comes(size, files)
+        return self._budget(size, files, taken) or self._quota(size, files) or self._disk(size, files)
+
+    def over_budget(self, size: int, files: int) -> str | None:
+        """The same by the budget alone, which every machine knows, also one that does not see the folder."""
+        return self._budget(*self._with_what_comes(size, files))
+
+    def _with_what_comes(self, size: int, files: int) -> tuple[int, int, dict[str, int]]:
         taken = self.session(transfers.space)
         size += taken["coming_bytes"] + int(self.rules.reserve_gb * GB)
-        files += taken["coming_files"]
-        return self._budget(size, files, taken) or self._quota(size, files) or self._disk(size, files)
+        return size, files + taken["coming_files"], taken
 
     def _budget(self, size: int, files: int, taken: dict[str, int]) -> str | None:
         most, most_files = int(self.rules.budget_gb * GB), self.rules.budget_files

@@ -58,6 +58,13 @@ def only_options(given: list[str]) -> list[str]:
     return given
 
 
+def address(given: str | None) -> str | None:
+    """Nothing but one plain address: what is written into a mail's head must not be able to add to it."""
+    if given is not None and not re.fullmatch(r"[A-Za-z0-9._%+=/!#$&'*?^`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}", given):
+        raise ValueError("write an address as name@host, without anything around it")
+    return given
+
+
 Word = Annotated[str, _pattern(r"[A-Za-z0-9_.:,=&|\[\]*@+-]*", "letters, digits and ._:,= without spaces")]
 Bind = Annotated[
     str,
@@ -368,4 +375,32 @@ class GlobusSettings(Section):
     data_access: Annotated[list[Word], NoDecode, BeforeValidator(words)] = Field(
         default_factory=list,
         description="Mapped collections that no site names, such as those of deliveries: each wants a consent.",
+    )
+
+
+class AlertSettings(Section):
+    """Who is told when something is amiss, by which way, and from when on it is."""
+
+    smtp_host: Word = Field(default="", description="The server that takes mail; empty: no mail is sent.")
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = Field(default=587, description="Its port.")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How it is spoken to; none: in the clear, and then without a password."
+    )
+    smtp_user: Text = Field(default=None, description="Who logs in there; empty: nobody does.")
+    smtp_password_file: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="File with the password, mode 0600; empty: DAYSCRIBE_ALERT_PASSWORD has it."
+    )
+    mail_from: Annotated[Text, AfterValidator(address)] = Field(default=None, description="The sender's address.")
+    mail_to: Annotated[list[Annotated[str, AfterValidator(address)]], NoDecode, BeforeValidator(words)] = Field(
+        default_factory=list, description="The addresses that are told."
+    )
+    webhook_file: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
+        default=None, description="File with the address of a webhook, mode 0600: whoever knows it may speak there."
+    )
+    seconds: Seconds = Field(default=30.0, description="How long a server may take to answer.")
+    tick_minutes: Seconds = Field(default=30.0, description="Nobody has ticked for so long.")
+    silent_hours: Seconds = Field(default=24.0, description="Work is open, and nothing was recorded for so long.")
+    lapsed_minutes: Seconds = Field(default=60.0, description="A lease ran out so long ago, and nobody took it over.")
+    ledger_minutes: Annotated[float, Field(ge=0)] = Field(
+        default=10.0, description="The ledger could not be asked for so long."
     )

@@ -292,6 +292,8 @@ def _how_settings_work() -> list[str]:
         "| `DAYSCRIBE_API_TOKEN_FILE` | the file with the API's token ([API](api.md)) |",
         "| `DAYSCRIBE_GLOBUS_SECRET` | a service account's secret, for who has no file; jobs are not told it "
         "([Globus](../how-to/globus.md)) |",
+        "| `DAYSCRIBE_ALERT_PASSWORD` | the password of `alert.smtp_user`, for who has no file; jobs are not told it "
+        "([alerts](../how-to/alerts.md)) |",
         "| `DAYSCRIBE_SITE` | the cluster's settings that the master script reads; else `slurm/sites/site.env` |",
         "| `DAYSCRIBE_EXCHANGE` | `yes`: the master script runs SLURM's commands, a tick asks for them in files |",
         "| `DAYSCRIBE_PYTHON` | the Python that jobs run; else the one that ticks |",

@@ -35,6 +35,8 @@ COMMANDS = {
     "reprocess": "reprocess",
     "plans": "plans",
     "status": "status",
+    "digest": "digest",
+    "alert": "alert",
     "show": "show",
     "search": "search",
     "runs": "runs",

@@ -57,7 +57,8 @@ _LIBPQ = (
     "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE",
     "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY",
 )  # fmt: skip
-_MOVERS = ("DAYSCRIBE_GLOBUS__", "DAYSCRIBE_DELIVER__")  # settings of who moves files
+# Settings of who moves files, and of who writes to people.
+_MOVERS = ("DAYSCRIBE_GLOBUS__", "DAYSCRIBE_DELIVER__", "DAYSCRIBE_ALERT__")
 # Where Globus is, if elsewhere, and the way there.
 _SERVICES = (
     "GLOBUS_SDK_ENVIRONMENT", "GLOBUS_SDK_SERVICE_URL_AUTH", "GLOBUS_SDK_SERVICE_URL_TRANSFER", "HTTPS_PROXY",

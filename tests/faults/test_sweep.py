@@ -17,7 +17,8 @@ from db.faults import KNOWN
 WORKER = sorted(
     name
     for name in KNOWN
-    if name.split(".")[0] not in ("export", "migrate", "demo", "order", "transfer", "move", "tidy", "deliver", "sample")
+    if name.split(".")[0]
+    not in ("export", "migrate", "demo", "order", "transfer", "move", "tidy", "deliver", "sample", "alert")
 )
 RENEWER = "renew.committed"
 ONCE = {

@@ -11,6 +11,7 @@ from hpc.launchers.slurm import words
 from hpc.sections import SlurmSettings
 
 NAME = "ds-2025-01-01-0123456789ab"
+SITES = Path(__file__).resolve().parents[2] / "slurm" / "sites"
 SPEC = JobSpec(
     name=NAME,
     script=Path("/clone/slurm/2_process_audio_job.sh"),
@@ -218,3 +219,12 @@ def test_no_variable_and_no_secret_is_on_the_command_line(monkeypatch: pytest.Mo
     assert [
         word for word in ("hush", "DAYSCRIBE", "PG", "cuda", "77777", "--export=ALL", "--wrap") if word in said
     ] == []
+
+
+def test_nobody_asks_slurm_for_mail() -> None:
+    """An array would send one for each task; who has to know is told once, by `dayscribe alert`."""
+    asked = words.sbatch(SPEC, SlurmSettings(), warn_seconds=1.0)
+    assert not [word for word in asked if "mail" in word.lower()]
+    scripts = [*(Path(__file__).resolve().parents[2] / "slurm").rglob("*.sh"), *SITES.iterdir()]
+    assert len(scripts) > 8
+    assert [path.name for path in scripts if "--mail" in path.read_text() or "MAIL_TYPE" in path.read_text()] == []

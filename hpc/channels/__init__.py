@@ -1,0 +1,1 @@
+"""The ways in which people are told: each a module, none knows another."""
