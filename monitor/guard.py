@@ -1,4 +1,4 @@
-"""Who may ask, and how: GET only, this machine only unless a bearer token is set, and the headers of every answer."""
+"""Who may ask, and how: GET only, this machine only unless a token is set, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -58,9 +58,22 @@ def _let_in(token: bytes | None) -> None:
         if not _is_here(request.remote_addr):
             raise Forbidden(f"Only this machine may ask while the server has no token ({TOKEN_FILE}).")
         return
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not compare_digest(given.strip().encode("utf-8", "replace"), token):
-        raise Unauthorized("Send the token: 'Authorization: Bearer …'.", www_authenticate=WWWAuthenticate("bearer"))
+    if not compare_digest(_given(), token):
+        # A browser asks its reader for a password where a page was asked for; programs are told of the bearer token.
+        kind = "basic" if request.blueprint in ("pages", None) else "bearer"
+        raise Unauthorized(
+            "Send the token: 'Authorization: Bearer …', or in a browser as the password, with any name.",
+            www_authenticate=WWWAuthenticate(kind, {"realm": "dayscribe"}),
+        )
+
+
+def _given() -> bytes:
+    """The token as a bearer, or as the password that a browser sends; nothing when there is neither."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return bearer.strip().encode("utf-8", "replace")
+    basic = request.authorization
+    return ((basic.password if basic and basic.type == "basic" else None) or "").encode("utf-8", "replace")
 
 
 def _is_here(address: str | None) -> bool:

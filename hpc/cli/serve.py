@@ -1,4 +1,4 @@
-"""`dayscribe serve`: the JSON API, by handing this process over to gunicorn."""
+"""`dayscribe serve`: the dashboard and the JSON API, by handing this process over to gunicorn."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TOKEN_FILE, DSN = "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN"
 )
 @answering
 def command(app: App, /, *, host: str | None, port: int | None) -> None:
-    """Answer questions about the ledger over HTTP.
+    """Show the ledger in a browser, and answer programs.
 
     Reads only. Other machines may ask only if DAYSCRIBE_API_TOKEN_FILE names a file, mode 0600, with a token; every
-    request then carries it. Ends with SIGTERM or Ctrl-C.
+    request then carries it, a browser as its password. Ends with SIGTERM or Ctrl-C.
     """
     from hpc import login_nodes
 
@@ -41,7 +41,7 @@ def command(app: App, /, *, host: str | None, port: int | None) -> None:
     environment = _environment(settings)
     listener = _listen(host, settings.serve.port if port is None else port)
     address = _address(listener)
-    app.display.say(f"The API answers at {address}/api/v1/days; the reference pipeline's at {address}/pipeline/status.")
+    app.display.say(f"The dashboard is at {address}/, the API at {address}/api/v1/days.")
     if app.as_json:
         app.display.record({"address": address, "process": os.getpid()})
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import threading
@@ -399,12 +400,27 @@ def token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     return file
 
 
+def basic(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()}
+
+
+def test_a_browser_sends_the_token_as_its_password(token_file: Path, a_day: Any) -> None:
+    client = create_app(a_day.dsn).test_client()
+    for path in ("/", "/days/zurich/2025-01-31", "/search", "/static/style.css"):
+        refused = client.get(path, headers=basic("wrong"))
+        assert (path, refused.status_code) == (path, 401)
+        with client.get(path, headers=basic(TOKEN), environ_base={"REMOTE_ADDR": "192.0.2.1"}) as shown:
+            assert shown.status_code == 200
+    assert client.get("/").headers["WWW-Authenticate"] == "Basic realm=dayscribe"
+    assert "zurich" not in client.get("/").text
+
+
 def test_with_a_token_every_route_but_healthz_wants_it(token_file: Path, a_day: Any) -> None:
     app = create_app(a_day.dsn)
     client = app.test_client()
 
     for path in [*every_path(app, a_day), "/nowhere"]:
-        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, basic("wrong")):
             said = client.get(path, headers=header)
             assert path == "/healthz" or is_a_problem(said, 401)
     assert client.get("/healthz").status_code == 200

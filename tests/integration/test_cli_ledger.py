@@ -528,15 +528,14 @@ def test_serve_answers_every_route_and_ends_well_on_sigterm(served: Any, a_day: 
         "/healthz", "/readyz", "/pipeline/status", "/api/v1/openapi.json", "/api/v1/days",
         "/api/v1/days/zurich/2025-01-31", "/api/v1/days/zurich/2025-01-31/recordings", f"/api/v1/recordings/{hello}",
         *(f"/api/v1/recordings/{hello}.{kind}" for kind in formats.KINDS), "/api/v1/search?q=hello",
+        "/", "/days/zurich/2025-01-31", f"/recordings/{hello}", "/search?q=hello", "/cluster", "/plans", "/health",
     ):  # fmt: skip
         assert (path, get(address + path)[0]) == (path, 200)
     assert get(f"{address}/nowhere")[0] == 404
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert said.splitlines() == [
-        f"The API answers at {address}/api/v1/days; the reference pipeline's at {address}/pipeline/status."
-    ]
+    assert said.splitlines() == [f"The dashboard is at {address}/, the API at {address}/api/v1/days."]
 
 
 def test_serve_to_other_machines_wants_a_token_and_then_asks_for_it(

@@ -225,7 +225,7 @@ def test_every_example_of_settings_or_python_is_right(page: Path, tmp_path: Path
 def test_the_readme_names_the_packages_that_the_installer_installs() -> None:
     script = (ROOT / "scripts" / "packages.sh").read_text()
     groups = dict(re.findall(r"^ +(\w+)\) packages\+=\((.*)\) ;;$", script, re.MULTILINE))
-    assert set(groups) == {"demo", "slurm", "containers", "delivery"}
+    assert set(groups) == {"demo", "slurm", "containers", "delivery", "browser"}
     readme = (ROOT / "README.md").read_text()
     assert [name for group in groups.values() for name in group.split() if f"`{name}`" not in readme] == []
 
