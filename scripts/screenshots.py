@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 from werkzeug.serving import make_server
 
 from monitor import create_app
@@ -15,7 +15,7 @@ from monitor import create_app
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".demo"
 DAY = "/days/demo/2025-01-31"
-SIZE = {"width": 1200, "height": 820}
+SIZE = ViewportSize(width=1200, height=820)
 
 
 def main() -> int:
