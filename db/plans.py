@@ -242,13 +242,14 @@ def shards(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
 def recordings(connection: Connection, plan_id: int, *, size: int = 1000) -> Iterator[dict[str, Any]]:
     """Every recording of the plan, page by page: what was, why it is made again, what came of it."""
     after = 0
-    while rows := _page(connection, plan_id, after, size):
+    while rows := page(connection, plan_id, after, limit=size):
         yield from rows
         after = rows[-1]["id"]
 
 
 @translated()
-def _page(connection: Connection, plan_id: int, after: int, limit: int) -> list[dict[str, Any]]:
+def page(connection: Connection, plan_id: int, after: int, *, limit: int = 1000) -> list[dict[str, Any]]:
+    """The plan's recordings after this one, as many as are read at a time."""
     values = {"plan_id": plan_id, "after": after, "limit": limit}
     return connection.execute(SQL["recordings"], values).fetchall()
 

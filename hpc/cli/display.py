@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, datetime, timedelta
@@ -68,6 +68,27 @@ class Display:
         else:
             self._plain_table(rows, columns)
 
+    def pages(
+        self, pages: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[Column], *, empty: str = "Nothing."
+    ) -> None:
+        """A table that is too long to be held: shown page by page as it comes; as JSON one list all the same."""
+        first = True
+        for page in filter(None, pages):
+            if self.as_json:
+                for row in page:
+                    self.stdout.write("[\n" if first else ",\n")
+                    self.stdout.write(self._as_json(row))
+                    first = False
+            elif self.stdout.isatty():
+                self._rich_table(page, columns)
+            else:
+                self._plain_table(page, columns, headed=first)
+            first = False
+        if self.as_json:
+            self._line("[]" if first else "\n]")
+        elif first:
+            self.say(empty)
+
     def record(self, fields: Mapping[str, Any], columns: Sequence[Column] | None = None) -> None:
         """One thing, a line a field; as JSON an object with all its keys."""
         if self.as_json:
@@ -112,17 +133,23 @@ class Display:
             lines.close()
 
     def _json(self, data: object) -> None:
-        self._line(escaped_json(json.dumps(_jsonable(data), ensure_ascii=False, indent=2, allow_nan=False)))
+        self._line(self._as_json(data))
+
+    @staticmethod
+    def _as_json(data: object) -> str:
+        return escaped_json(json.dumps(_jsonable(data), ensure_ascii=False, indent=2, allow_nan=False))
 
     def _line(self, line: str) -> None:
         print(line, file=self.stdout)
 
-    def _plain_table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+    def _plain_table(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, headed: bool = True
+    ) -> None:
         from rich.cells import cell_len
 
         lines = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
+        for line in lines if headed else lines[1:]:
             cells = zip(line, widths, columns, strict=True)
             padded = [
                 " " * (width - cell_len(cell)) + cell if column.right else cell + " " * (width - cell_len(cell))

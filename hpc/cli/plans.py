@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpc.cli.display import Column, clock
 from hpc.cli.options import App, answering
+
+if TYPE_CHECKING:
+    from db.session import Session
+
+SHOWN = ("id", "site", "date", "shard", "meta_id", "outcome", "reasons", "failure_class")  # of a recording
 
 
 @click.group()
@@ -55,8 +61,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
     with wiring.session(app.settings) as session:
         plan = session(plans.get, plan_id)
         if every:
-            rows = session(lambda connection: list(plans.recordings(connection, plan_id)))
-            _show_recordings(app, rows)
+            app.display.pages(_recordings(session, plan_id), [Column(name) for name in SHOWN])
             return
         days, counts = session(plans.by_day, plan_id), session(plans.outcomes, plan_id)
         failed = [shard for shard in session(plans.shards, plan_id) if shard["state"] == "failed"]
@@ -96,10 +101,14 @@ def _failed(shard: dict[str, Any]) -> dict[str, Any]:
     return {name: shard[name] for name in ("site", "date", "name", "failure_class", "failure_reason")}
 
 
-def _show_recordings(app: App, rows: list[dict[str, Any]]) -> None:
-    names = ("id", "site", "date", "shard", "meta_id", "outcome", "reasons", "failure_class")
-    told = [{name: row[name] for name in names} | {"reasons": ", ".join(row["reasons"])} for row in rows]
-    app.display.table(told, [Column(name) for name in names])
+def _recordings(session: Session, plan_id: int) -> Iterator[list[dict[str, Any]]]:
+    """Page by page: a plan may have millions, and no more than a page is held."""
+    from db import plans
+
+    after = 0
+    while rows := session(plans.page, plan_id, after):
+        yield [{name: row[name] for name in SHOWN} | {"reasons": ", ".join(row["reasons"])} for row in rows]
+        after = rows[-1]["id"]
 
 
 @command.command()

@@ -332,6 +332,32 @@ def test_audio_that_is_gone_is_told_before_and_fails_its_archive_only(
     assert answer("plans", "resume", str(told["plan"]))["state"] == "open"
 
 
+def test_a_plans_recordings_are_shown_page_by_page_and_each_once(
+    a_day: Any, answer: Callable[..., Any], call: Callable[..., int], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    plan = draw(a_day)
+    asked, whole = [], plans.page
+
+    def page(connection: Connection, plan_id: int, after: int) -> list[dict[str, Any]]:
+        asked.append(after)
+        return whole(connection, plan_id, after, limit=2)
+
+    monkeypatch.setattr(plans, "page", page)
+    told = answer("plans", "show", str(plan.id), "--recordings")
+    planned = a_day.connection.execute(
+        "SELECT recording_id AS id FROM plan_recordings WHERE plan_id = %s ORDER BY recording_id", [plan.id]
+    ).fetchall()
+    assert [row["id"] for row in told] == [row["id"] for row in planned]
+    assert len(told) > 2
+    assert len(asked) == len(told) // 2 + 1 + len(told) % 2, "no page was asked for twice, and none is larger"
+    capsys.readouterr()
+    assert call("plans", "show", str(plan.id), "--recordings") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told) + 1, "the headings stand once"
+    assert lines[0].split() == ["id", "site", "date", "shard", "meta", "id", "outcome", "reasons", "failure", "class"]
+
+
 def test_without_a_dry_run_a_plan_is_opened_at_once_and_a_program_reads_one_document(
     a_day: Any, answer: Callable[..., Any]
 ) -> None:

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -180,3 +181,29 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
 
 def test_a_length_of_time_is_hours_minutes_seconds() -> None:
     assert [display.clock(seconds) for seconds in (0, 59.6, 3661)] == ["0:00:00", "0:01:00", "1:01:01"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_pages_are_written_as_they_come_and_are_one_table(as_json: bool) -> None:
+    out = io.StringIO()
+    written = []
+
+    def pages() -> Iterator[list[dict[str, int]]]:
+        for page in ([{"n": 1}, {"n": 2}], [], [{"n": 3}]):
+            written.append(out.getvalue().count("\n"))
+            yield page
+
+    Display(as_json=as_json, stdout=out).pages(pages(), [Column("n")])
+    assert written[0] < written[1] == written[2], "the first page is out before the next is asked for"
+    if as_json:
+        assert json.loads(out.getvalue()) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    else:
+        assert out.getvalue().split() == ["n", "1", "2", "3"]
+
+
+def test_no_page_is_an_empty_list_or_a_word() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    Display(as_json=True, stdout=out).pages([], [Column("n")])
+    assert json.loads(out.getvalue()) == []
+    Display(stdout=io.StringIO(), stderr=err).pages([], [Column("n")], empty="None.")
+    assert err.getvalue() == "None.\n"
