@@ -336,15 +336,26 @@ def test_an_absent_ledger_is_a_503_and_its_return_needs_no_restart(tmp_path: Pat
         assert is_a_problem(away, 503)
         assert away.headers["Retry-After"] == "5"
         assert str(tmp_path) not in away.text
+        page = client.get("/")
+        assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (503, "text/html", "5")
+        assert "cannot be reached, or is too busy to answer" in page.text
+        assert str(tmp_path) not in page.text
         assert client.get("/healthz").status_code == 200
         server.start()  # its socket is another one now
         assert client.get("/readyz").get_json()["status"] == "ok"
+        assert client.get("/").status_code == 200
     finally:
         server.stop()
 
 
 def test_a_connection_serves_one_request_and_is_closed_with_it(app: Flask, client: FlaskClient, a_day: Any) -> None:
-    for path in ("/readyz", "/api/v1/days/nowhere/2025-01-31", "/api/v1/search?q=hello") * 10:
+    for path in (
+        "/readyz",
+        "/api/v1/days/nowhere/2025-01-31",
+        "/api/v1/search?q=hello",
+        "/",
+        "/days/nowhere/2025-01-31",
+    ) * 10:
         client.get(path)
 
     # The server sees a closed connection a moment later; it ends by itself, and the loop with it.

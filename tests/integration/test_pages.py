@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from monitor import create_app
+from monitor.documents import search
 
 DAY = "/days/zurich/2025-01-31"
 
@@ -168,3 +169,33 @@ def test_a_wrong_address_is_told_on_a_page(client: FlaskClient, path: str, statu
     assert (answer.status_code, answer.mimetype) == (status, "text/html")
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_hits_of_a_search_as_a_table_hold_no_formula(client: FlaskClient) -> None:
+    table = client.get("/api/v1/search.csv?q=1")
+
+    assert (table.status_code, table.mimetype) == (200, "text/csv")
+    assert "attachment" in table.headers["Content-Disposition"]
+    [heads, row] = table.text.splitlines()
+    assert heads.startswith("site,date,slot,shard,recording_id")
+    assert row.endswith(",<<1>>")
+    hit = dict.fromkeys(search.COLUMNS) | {"meta_id": "=cmd|' /C calc'!A0", "excerpt": '@SUM("a", 1)', "seconds": -1.5}
+    assert search.as_csv([hit]).splitlines()[1] == """,,,,,'=cmd|' /C calc'!A0,,-1.5,"'@SUM(""a"", 1)\""""
+
+
+def test_every_page_says_so_when_no_tick_was_made_for_long(client: FlaskClient, a_day: Any) -> None:
+    assert "No tick" not in client.get("/search").text, "one machine works without"
+    a_day.connection.execute(
+        "INSERT INTO ticks (owner, host, began, took_ms, report)"
+        " VALUES ('somebody', 'here', now() - interval '40 minutes', 1, '{}')"
+    )
+    for path in ("/", DAY, "/search", "/cluster", "/plans", "/health"):
+        assert "No tick for more than 30 minutes" in client.get(path).text
+    assert "✗ not well" in client.get("/health").text
+    a_day.connection.execute("UPDATE ticks SET began = now()")
+    assert "No tick" not in client.get("/").text
+
+
+def test_what_a_dictionary_cannot_tell_apart_is_said(client: FlaskClient) -> None:
+    assert "written without spaces" in client.get("/search?q=x&language=ja").text
+    assert "written without spaces" not in client.get("/search?q=x&language=en").text
