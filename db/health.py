@@ -42,6 +42,12 @@ def jobs_by_state(connection: Connection) -> list[dict[str, Any]]:
 
 
 @translated()
+def open_plans(connection: Connection) -> list[dict[str, Any]]:
+    """How many plans are not over, by state."""
+    return connection.execute(SQL["open_plans"]).fetchall()
+
+
+@translated()
 def sizes(connection: Connection) -> dict[str, Any]:
     """Bytes of the database, and of its largest tables with their indexes."""
     return _one(connection, "sizes") | {"tables": connection.execute(SQL["tables"]).fetchall()}

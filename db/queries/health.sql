@@ -21,6 +21,10 @@ SELECT i.name AS site, d.state, count(*) AS days FROM days d JOIN sites i ON i.i
 SELECT kind, state, count(*) AS jobs, coalesce(sum(array_size), 0)::bigint AS tasks FROM jobs
 WHERE state IN ('intent', 'submitted', 'running', 'draining', 'blocked', 'unknown') GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- name: open_plans
+-- Through their partial index.
+SELECT state, count(*) AS plans FROM plans WHERE state IN ('open', 'paused') GROUP BY 1 ORDER BY 1;
+
 -- name: sizes
 SELECT pg_database_size(current_database()) AS database;
 
