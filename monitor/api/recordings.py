@@ -11,15 +11,23 @@ from monitor.answers import MIMETYPES, answer, inert
 from monitor.api.base import ID, all_flags, the_recording, v1
 from monitor.store import ledger
 
+LAST_VERSION = 2**31 - 1
+
 
 @v1.get(f"/recordings/<{ID}:recording_id>")
 def one_recording(recording_id: int) -> Response:
     """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
-    asked.known()
-    row = the_recording(recording_id)
+    asked.known("version")
+    row, version = the_recording(recording_id), asked.number("version", 0, low=0, high=LAST_VERSION)
+    suspect = flags.of_recording(ledger(), recording_id)
+    if version:
+        shown = reports.pinned(ledger(), recording_id, version)
+        if shown is None:
+            raise NotFound(f"Recording {recording_id} has no version {version} that may be shown.")
+        suspect = shown["quality"]
+        row |= {key: shown[key] for key in row.keys() & shown.keys() - {"id"}}
     whole = {key: value for key, value in row.items() if key != "transcript_flags"}
     versions = reports.versions(ledger(), recording_id)
-    suspect = flags.of_recording(ledger(), recording_id)
     return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions})
 
 

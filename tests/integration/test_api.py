@@ -471,3 +471,13 @@ def test_without_any_address_of_the_ledger_there_is_no_application(monkeypatch: 
         create_app()
     monkeypatch.setenv("DAYSCRIBE_MONITOR_DSN", a_day.dsn)
     assert create_app().test_client().get("/readyz").status_code == 200
+
+
+def test_a_version_of_a_recording_can_be_pinned_and_one_that_is_none_is_refused(
+    client: FlaskClient, a_day: Any
+) -> None:
+    path = f"/api/v1/recordings/{a_day.ids['hello']}"
+    said = client.get(path).get_json()
+    assert client.get(f"{path}?version={said['version']}").get_json() == said, "the one readers see, by its number"
+    assert is_a_problem(client.get(f"{path}?version={said['version'] + 1}"), 404)
+    assert is_a_problem(client.get(f"/api/v1/recordings/{a_day.ids['unsealed']}?version=1"), 404), "never shown"
