@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from flask import Flask, Response, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from db.days import NoSuchDay
 from db.errors import DayscribeError, NeedsConfiguration, TryAgain
@@ -20,6 +20,7 @@ from db.plans import NoSuchPlan
 from db.sites import UnknownSite
 
 RETRY_AFTER = "5"  # seconds
+PROGRAMS = ("/api", "/pipeline", "/healthz", "/readyz", "/static")  # what stands below these is never a page
 MIMETYPES = {
     "json": "application/json",
     "txt": "text/plain",
@@ -61,7 +62,7 @@ def plain(value: Any) -> Any:
 def problem(status: int, detail: str) -> Response:
     """An error: as RFC 9457 says it to programs, as a page to whoever asked for one."""
     phrase = HTTPStatus(status).phrase
-    if request.blueprint == "pages":
+    if _wants_a_page():
         response = Response(render_template("error.html", title=phrase, detail=detail), status, mimetype="text/html")
     else:
         response = answer({"type": "about:blank", "title": phrase, "status": status, "detail": detail}, status)
@@ -69,6 +70,14 @@ def problem(status: int, detail: str) -> Response:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
     return response
+
+
+def _wants_a_page() -> bool:
+    """Whether a page was asked for: by its address, or, where nothing is, by a browser that would rather read HTML."""
+    if not isinstance(request.routing_exception, NotFound):  # under a wrong host's name no page can be made
+        return request.blueprint == "pages"
+    accepts = request.accept_mimetypes
+    return f"/{request.path.split('/')[1]}" not in PROGRAMS and accepts["text/html"] > accepts["application/json"]
 
 
 def install(app: Flask) -> None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg.types.json import Jsonb
 
-from monitor import create_app
+from db import formats
+from db.connect import connect
+from db.embedded import EmbeddedPostgres
+from db.migrate import initialise
+from db.roles import Roles
+from monitor import create_app, store
 from monitor.documents import search
 
 DAY = "/days/zurich/2025-01-31"
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+HOSTILE = [
+    "<script>alert(1)</script>", "</title><script>x</script>", "\"><img src=x onerror=alert(1)>", "'><svg onload=a()>",
+    "</textarea><iframe src=//x>", "<!--", "-->", "]]>", "<![CDATA[<b>]]>", "</pre></code><b>", "</bdi><h1>",
+    "{{7*7}}", "{% include 'x' %}", "{{ config }}", "${7*7}", "#{7*7}", "%(id)s", "%s", "{0.__class__}",
+    "javascript:alert(1)", "data:text/html,<b>", "\u202egpj.exe", "\u2066hidden\u2069", "\u200e\u200f", "\ufeff",
+    "\\0", "\\x00", "\\u0000", "&#60;script&#62;", "&lt;script&gt;", "&amp;lt;", "<\u2028b>", "\x1b[31mred",
+    "\x1b]0;t\x07", "a\r\nSet-Cookie: x=1", "../../etc/passwd", "'; DROP TABLE days; --", "=cmd|' /C calc'!A0",
+    "<<b>>", "<< <script> >>", "x" * 200, "\u0301" * 50, "<base href=//x>", "<style>*{display:none}</style>",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +185,7 @@ def test_a_page_that_has_not_changed_is_not_sent_again(client: FlaskClient, a_da
 def test_a_wrong_address_is_told_on_a_page(client: FlaskClient, path: str, status: int) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -199,3 +218,91 @@ def test_every_page_says_so_when_no_tick_was_made_for_long(client: FlaskClient, 
 def test_what_a_dictionary_cannot_tell_apart_is_said(client: FlaskClient) -> None:
     assert "written without spaces" in client.get("/search?q=x&language=ja").text
     assert "written without spaces" not in client.get("/search?q=x&language=en").text
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
+def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, path: str) -> None:
+    browser, program = client.get(path, headers=BROWSER), client.get(path)
+    assert (browser.status_code, browser.mimetype) == (404, "text/html")
+    assert Seen(browser.text).elements["script"] == 0
+    assert "default-src 'none'" in browser.headers["Content-Security-Policy"]
+    assert (program.status_code, program.mimetype) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nowhere", "/api", "/pipeline/x", "/static/nowhere.css", "/api/v1/days/x/y"])
+def test_what_is_for_programs_answers_a_browser_as_it_answers_programs(client: FlaskClient, path: str) -> None:
+    answer = client.get(path, headers=BROWSER)
+    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+def test_another_name_of_this_machine_is_refused_on_pages_too(client: FlaskClient) -> None:
+    for path in ("/", "/nowhere", "/static/style.css"):
+        assert (path, client.get(path, headers=BROWSER | {"Host": "evil.example"}).status_code) == (path, 400)
+
+
+def routes(app: Flask, a_day: Any, plan_id: int) -> list[str]:
+    """An address for each route of a page, whichever there are: a new page is met without being named here."""
+    adapter = app.create_url_adapter(None) or app.url_map.bind("localhost")
+    values = {
+        "site": "zurich", "date": "2025-01-31", "recording_id": a_day.ids["hello"], "plan_id": plan_id,
+        "shard_id": shard_of(a_day, "hello"),
+    }  # fmt: skip
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("pages.")]
+    found = [adapter.build(rule.endpoint, {name: values[name] for name in rule.arguments}) for rule in rules]
+    return [*found, "/search?q=hello"]
+
+
+def say_everywhere(a_day: Any, texts: Sequence[str]) -> int:
+    """The ledger says these texts in every place that the world writes, and in a plan, whose number this returns."""
+    text = " ".join(("hello", *texts))
+    segments = [{"start": 0.0, "end": 1.0, "text": text, "words": [{"word": text, "start": 0.0, "end": 1.0}]}]
+    execute = a_day.connection.execute
+    said = [text, formats.pack(segments)]
+    execute("UPDATE transcripts SET text = %s, words = %s WHERE outcome = 'speech'", said)
+    execute("UPDATE recordings SET name = convert_to(id || %s, 'UTF8') WHERE name IS NOT NULL", [text])
+    execute("UPDATE recordings SET failure_reason = %s WHERE failure_reason IS NOT NULL", [text])
+    execute("UPDATE shards SET failure_reason = %s WHERE failure_reason IS NOT NULL", [text])
+    execute("UPDATE metadata SET description = %s", [text])
+    execute("UPDATE days SET message = %s", [text])
+    execute("UPDATE slots SET name = slot || kind || %s WHERE name IS NOT NULL", [text])
+    plan = execute(
+        "INSERT INTO plans (selection, who, why, run_key, receipt, recordings, seconds)"
+        " VALUES (%s, %s, %s, decode(repeat('00', 16), 'hex'), '{}', 0, 0) RETURNING id",
+        [Jsonb({"q": text}), text, text],
+    ).fetchone()
+    return int(plan["id"])
+
+
+def test_no_text_adds_an_element_to_any_page(app: Flask, client: FlaskClient, a_day: Any) -> None:
+    paths = routes(app, a_day, say_everywhere(a_day, ["calm"]))
+    before = [see(client, path).elements for path in paths]
+    a_day.connection.execute("DELETE FROM plans")
+    paths = routes(app, a_day, say_everywhere(a_day, HOSTILE))
+    for path, elements in zip(paths, before, strict=True):
+        page = see(client, path)
+        assert (path, page.elements) == (path, elements)
+        assert page.running == [], path
+        assert not set("\u202e\u2066\x1b\0") & set(client.get(path).text), path
+        assert "49" not in page.text.split(), f"{path}: a template of theirs was run"
+
+
+def test_while_the_ledger_is_away_pages_say_so_and_they_come_back_without_a_restart(
+    tmp_path: Path, roles: Roles
+) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+    try:
+        with connect(server.start()) as connection:
+            initialise(connection, roles)
+        app = create_app(f"embedded:{tmp_path / 'postgres'}")
+        client, paths = app.test_client(), ("/", "/search?q=x", "/cluster", "/plans", "/health", "/recordings/1")
+        server.stop()
+        for path in paths:
+            away = client.get(path)
+            assert (path, away.status_code, away.mimetype) == (path, 503, "text/html")
+            assert away.headers["Retry-After"] == "5"
+            assert str(tmp_path) not in away.text
+        server.start()
+        assert client.get("/").status_code == 200
+        assert app.extensions["ledger"]._turns._value == store.AT_ONCE, "no turn was kept by what failed"
+    finally:
+        server.stop()
