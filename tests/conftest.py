@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import settings
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from db.connect import Connection, connect
@@ -35,6 +35,52 @@ _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT / "tests" / "globus_service"))  # the loopback Globus: three modules that import each other
 _TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)
+
+# pytest -n: whole groups go to one worker each, so that what a file or a folder shares is made once. What takes longest
+# comes first, lest one worker is busy long after the others. A real Slurm waits more than it works, beside anything.
+_TOGETHER = ("tests/slurm/", "tests/containers/")
+_FIRST = (*_TOGETHER, "tests/faults/", "tests/integration/engine/", "tests/integration/", "tests/models/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since one mostly waits; an engine's process may take two gigabytes."""
+    return min(len(os.sched_getaffinity(0)) + 1, 8)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In this order groups are handed out; and whichever test comes first waits until the images are built."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in _FIRST])
+    for item in items:
+        if "images" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    """What a worker reports has to be UTF-8; what a test printed, or compared, need not be."""
+    return _sayable((yield))
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sayable(name): _sayable(one) for name, one in value.items()}
+    return type(value)(map(_sayable, value)) if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="session")
@@ -78,13 +124,13 @@ def template(admin_dsn: str, roles: Roles) -> str:
 
 
 @pytest.fixture(scope="session")
-def fresh_ledger(admin_dsn: str, template: str) -> Callable[[], AbstractContextManager[str]]:
-    """`with fresh_ledger() as dsn:` for tests that need more than one, or share one."""
+def fresh_ledger(admin_dsn: str, template: str) -> Callable[..., AbstractContextManager[str]]:
+    """`with fresh_ledger() as dsn:` for tests that need more than one, or share one; `of` a quiet one, a copy of it."""
 
     @contextmanager
-    def copy() -> Iterator[str]:
-        name = f"ledger_{next(_numbers)}"
-        _execute(admin_dsn, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+    def copy(of: str = "") -> Iterator[str]:
+        name, source = f"ledger_{next(_numbers)}", str(conninfo_to_dict(of)["dbname"]) if of else template
+        _execute(admin_dsn, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, source)
         yield make_conninfo(admin_dsn, dbname=name)
         _execute(admin_dsn, "DROP DATABASE {} WITH (FORCE)", name)
 
@@ -113,10 +159,14 @@ def image_builder() -> Path:
 
 @pytest.fixture(scope="session")
 def images(image_builder: Path) -> Images:
-    """Images out of containers/*.def; made once, and again when a recipe or a lock changes."""
+    """Images out of containers/*.def; made once, and again when a recipe or a lock changes.
+
+    Beside a worker that tests the images themselves, those have to be of our code, or it would make them anew under us.
+    """
+    any_code = {} if "PYTEST_XDIST_WORKER" in os.environ else {"IMAGES_ANY_CODE": "1"}
     made = subprocess.run(
-        [image_builder, _ROOT / ".images"], env=os.environ | {"IMAGES_ANY_CODE": "1"}, check=False,
-        capture_output=True, text=True, timeout=900,
+        [image_builder, _ROOT / ".images"], env=os.environ | any_code, check=False,
+        capture_output=True, text=True, timeout=1500,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     said = dict(line.split("=", 1) for line in made.stdout.splitlines())

@@ -21,13 +21,6 @@ IMAGES = ROOT / ".images"
 TINY = Path(__file__).with_name("tiny.def")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first waits until the images are built."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and "images" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(1800))
-
-
 def clean(**more: str) -> dict[str, str]:
     """Our environment without what would change an image or the choice of the runtime."""
     ours = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,14 +181,16 @@ class Place:
 
 @pytest.fixture(scope="session")
 def place(
-    fresh_ledger: Callable[[], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory, audio: Path
-) -> Callable[[], AbstractContextManager[Place]]:
-    """`with place() as here:` for as many at once as are wanted."""
+    fresh_ledger: Callable[..., AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory, audio: Path
+) -> Callable[..., AbstractContextManager[Place]]:
+    """`with place() as here:` for as many at once as are wanted; `place(like=there)` begins where that one is quiet."""
 
     @contextmanager
-    def make(folder: Path = audio) -> Iterator[Place]:
-        with fresh_ledger() as dsn:
-            here = Place(dsn, tmp_path_factory.mktemp("place"), folder)
+    def make(folder: Path = audio, *, like: Place | None = None) -> Iterator[Place]:
+        with fresh_ledger(like.dsn if like else "") as dsn:
+            here = Place(dsn, tmp_path_factory.mktemp("place"), like.audio if like else folder)
+            if like:
+                shutil.copytree(like.folder, here.folder, dirs_exist_ok=True)
             try:
                 yield here
             finally:

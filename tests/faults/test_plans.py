@@ -34,34 +34,35 @@ NEW = {"engine.language": "de"}  # another key, and another language in every tr
 PLAN = ("reprocess", "--plan", "1", "--here")
 
 
-@pytest.fixture(scope="module")
-def drawn(place: Callable[..., AbstractContextManager[Any]]) -> Callable[[Any], None]:
+def draw(here: Any) -> None:
     """Bring a place to where a plan of its whole day is drawn."""
+    assert here.finish(here.start()) == QUARANTINED, here.said()
+    made = here.start("", "reprocess", "--date", DAY, "--dry-run", **NEW)
+    assert here.finish(made) == 0, here.said()
 
-    def make(here: Any) -> None:
-        assert here.finish(here.start()) == QUARANTINED, here.said()
-        made = here.start("", "reprocess", "--date", DAY, "--dry-run", **NEW)
-        assert here.finish(made) == 0, here.said()
 
-    return make
+@pytest.fixture(scope="module")
+def drawn(place: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A place where nothing has happened since; others begin as a copy of it."""
+    with place() as here:
+        draw(here)
+        yield here
 
 
 @pytest.fixture(scope="module")
 def swept(
     request: pytest.FixtureRequest,
     place: Callable[..., AbstractContextManager[Any]],
-    drawn: Callable[[Any], None],
+    drawn: Any,
 ) -> Iterator[dict[str, Future[None]]]:
     """The end of every case that was asked for, a few being tried at once."""
-    with place() as here:
-        drawn(here)
+    with place(like=drawn) as here:
         assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
         undisturbed = ended(here)
 
     def run(case: str) -> None:
         point, _, action = case.partition("-")
-        with place() as here:
-            drawn(here)
+        with place(like=drawn) as here:
             try:
                 disturb(here, point, action)
                 assert ended(here) == undisturbed
@@ -138,14 +139,13 @@ def test_the_plan_ends_the_same(case: str, swept: dict[str, Future[None]]) -> No
 
 
 def test_a_finished_plan_run_again_writes_nothing(
-    place: Callable[..., AbstractContextManager[Any]], drawn: Callable[[Any], None]
+    place: Callable[..., AbstractContextManager[Any]], drawn: Any
 ) -> None:
     counted = (
         "SELECT (SELECT count(*) FROM transcripts) AS transcripts, (SELECT count(*) FROM parts) AS parts,"
         " (SELECT count(*) FROM events) AS events, (SELECT max(changed) FROM plan_shards) AS changed"
     )
-    with place() as here:
-        drawn(here)
+    with place(like=drawn) as here:
         assert here.finish(here.start("", *PLAN, **NEW)) == QUARANTINED, here.said()
         with here.ledger() as connection:
             before = connection.execute(counted).fetchone()
@@ -162,7 +162,6 @@ def test_a_finished_plan_run_again_writes_nothing(
 @pytest.mark.parametrize("how", ["other bytes", "fewer", "more"])
 def test_an_archive_that_changed_since_fails_alone_before_anything_of_it_is_transcribed(
     place: Callable[..., AbstractContextManager[Any]],
-    drawn: Callable[[Any], None],
     audio: Path,
     tmp_path: Path,
     how: str,
@@ -170,7 +169,7 @@ def test_an_archive_that_changed_since_fails_alone_before_anything_of_it_is_tran
     folder = tmp_path / "audio"
     shutil.copytree(audio, folder)
     with place(folder) as here:
-        drawn(here)
+        draw(here)
         first = folder / "0_2025-01-01_00_00.tar.xz"
         with tarfile.open(first) as old:
             clips = {member.name: old.extractfile(member).read() for member in old.getmembers()}  # type: ignore[union-attr]
