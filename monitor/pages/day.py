@@ -68,7 +68,8 @@ def chart(speed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if len(speed) < 2:
         return None
     first, last = speed[0]["minute"], speed[-1]["minute"]
-    most, span = max(row["recordings"] for row in speed), (last - first).total_seconds()
+    most = max(row["recordings"] for row in speed) or 1  # empty archives leave parts that hold nothing
+    span = (last - first).total_seconds()
     points = [((row["minute"] - first).total_seconds() / span, row["recordings"] / most) for row in speed]
     step = max(1, len(points) // 500)  # a line of more points than the picture has columns says no more
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -155,6 +156,26 @@ def test_a_quarantined_recording_says_why_and_how_it_is_made_again(client: Flask
 
     assert "truncated: it ends early <script>alert(1)</script>" in page.text
     assert "dayscribe reprocess --date 2025-01-31 --site zurich --only error=truncated --dry-run" in page.text
+
+
+def test_each_page_of_a_days_recordings_leads_back_to_the_first(client: FlaskClient, a_day: Any) -> None:
+    for chosen in ("", "state=transcribed&"):
+        page = client.get(f"{DAY}?{chosen}after={a_day.ids['hello']}").text
+        first = re.search(r'href="([^"#]*)#recordings">« first page', page)
+        assert first is not None
+        found = client.get(f"{DAY}{first[1]}")
+        assert (first[1], found.status_code) == (first[1], 200)
+        assert f'href="/recordings/{a_day.ids["hello"]}"' in found.text
+
+
+def test_a_day_whose_parts_hold_nothing_has_a_page(client: FlaskClient, a_day: Any) -> None:
+    a_day.connection.execute(
+        "INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, state, recorded)"
+        " SELECT p.name || n, p.shard_id, p.epoch, p.run_id, p.sha256, p.size, 0, p.state,"
+        " p.recorded + n * interval '1 hour' FROM parts p, generate_series(1, 2) n"
+    )
+    a_day.connection.execute("UPDATE parts SET recordings = 0")
+    assert client.get(DAY).status_code == 200
 
 
 def test_pages_hold_no_element_that_names_and_texts_brought(client: FlaskClient, a_day: Any) -> None:
