@@ -62,7 +62,7 @@ class _MailTalk(socketserver.StreamRequestHandler):
                 state.goes_on.wait(60)
                 return
             if verb in ("EHLO", "HELO"):
-                offers = (["STARTTLS"] if state.context and not safe else []) + ["AUTH PLAIN LOGIN"] * state.wants_login
+                offers = (["STARTTLS"] if state.context and not safe else []) + ["AUTH PLAIN"] * state.wants_login
                 for one in ["250-sink", *(f"250-{offer}" for offer in offers), "250 SIZE 1000000"]:
                     self._say(one)
             elif verb == "STARTTLS" and state.context:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from db import alerts, days, jobs, sites
-from db.connect import Connection
+from db.connect import Connection, connect
 from db.session import Session
 from db.states import DayState
 from hpc.alerts.rules import BY_THE_LEDGER, Limits, judge
@@ -37,6 +37,11 @@ def site(ledger: Connection) -> sites.Site:
     return made
 
 
+def time_passes(ledger: Connection) -> None:
+    """What somebody took on to say, and did not, is anybody's again."""
+    ledger.execute("UPDATE alert_notices SET until = now()")
+
+
 def open_kinds(ledger: Connection) -> list[tuple[str, str]]:
     return [(row["kind"], row["subject"]) for row in alerts.still_open(ledger)]
 
@@ -52,6 +57,7 @@ def test_it_is_said_once_by_each_way_and_once_more_when_it_is_over(call: Call, l
     ledger.execute(FAIL, ["the collection is gone", ON])
     for _ in range(3):
         assert call(*run) == 0
+        time_passes(ledger)
     assert len(both.post.mails) == len(both.hook.got) == 1
     [first] = both.post.mails
     assert first["Subject"] == "dayscribe: a day has failed: zurich 2025-01-31"
@@ -68,6 +74,7 @@ def test_it_is_said_once_by_each_way_and_once_more_when_it_is_over(call: Call, l
     ledger.execute(MEND, [ON])
     for _ in range(3):
         assert call(*run) == 0
+        time_passes(ledger)
     assert len(both.post.mails) == len(both.hook.got) == 2
     assert both.post.mails[1]["Subject"] == "dayscribe: over: a day has failed: zurich 2025-01-31"
     assert both.hook.got[1]["items"][0]["over"] is not None
@@ -116,6 +123,46 @@ def test_two_at_the_same_time_say_it_once(dsn: str, ledger: Connection) -> None:
     with ThreadPoolExecutor(8) as pool:
         claimed = [one for taken in pool.map(look_and_claim, range(16)) for one in taken]
     assert [one.subject for one in claimed] == ["zurich 2025-01-31"]
+
+
+def test_who_looks_while_another_does_waits_and_sees_what_that_one_wrote(dsn: str, ledger: Connection) -> None:
+    """Else the one who saw the older world might write last, and say what is over already."""
+    order: list[str] = []
+    waits = "SELECT count(*) AS n FROM pg_locks WHERE NOT granted AND relation = 'dayscribe.alerts'::regclass"
+
+    def second() -> None:
+        with connect(dsn) as connection:
+            alerts.look(connection, lambda _: order.append("second") or [], judged=BY_THE_LEDGER, lapsed=LIMITS.lapsed)
+
+    other = threading.Thread(target=second)
+
+    def slowly(_facts: alerts.Facts) -> list[alerts.Found]:
+        other.start()
+        _until(lambda: ledger.execute(waits).fetchone() == {"n": 1} or "second" in order)
+        order.append("first")
+        return []
+
+    with connect(dsn) as connection:
+        alerts.look(connection, slowly, judged=BY_THE_LEDGER, lapsed=LIMITS.lapsed)
+    other.join()
+    assert order == ["first", "second"]
+
+
+def test_what_is_found_anew_before_its_end_was_said_is_said_as_amiss_alone(
+    call: Call, ledger: Connection, post: Any, mail: list[str]
+) -> None:
+    ledger.execute(FAIL, ["no", ON])
+    assert call(*mail, "alert") == 0
+    ledger.execute(MEND, [ON])
+    post.closes_at = "EHLO"
+    assert call(*mail, "alert") == 75
+    ledger.execute(FAIL, ["no", ON])
+    post.closes_at = ""
+    assert call(*mail, "alert") == 0
+    ledger.execute(MEND, [ON])
+    assert call(*mail, "alert") == 0
+    words = [one["Subject"].removeprefix("dayscribe: ")[:4] for one in post.mails]
+    assert words == ["a da", "a da", "over"]
 
 
 def test_who_asks_while_another_sends_says_nothing(

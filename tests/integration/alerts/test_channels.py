@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from db.errors import DayscribeError
+from hpc import wiring
 from hpc.alerts.speak import within
 from hpc.channels.smtp import Mailer
 from hpc.channels.webhook import Webhook
+from hpc.config import load
 from hpc.errors import ChannelRefused, NotSaid
+from hpc.job_folder import Order
 from hpc.message import Message
 
 SAID = Message("test", "a title", "näh, a text\n")
@@ -237,3 +240,12 @@ def test_a_secret_file_holds_one_line(
         assert "should hold one line" in capsys.readouterr().err
     (tmp_path / "webhook").unlink()
     assert call(*web, "alert", "--test") == 78
+
+
+def test_what_transcribes_is_not_told_who_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAYSCRIBE_ALERT_PASSWORD", "SECRET")
+    settings = load(assignments=["alert.smtp_host=smtp.lab.example", "alert.webhook_file=/x"])
+    for kind, told in (("process", False), ("ingest", True)):
+        variables = wiring._variables(settings, Order(0, "", kind, "ledger", "code", 1, 10, gpu=False))
+        assert ("DAYSCRIBE_ALERT__SMTP_HOST" in variables) is told
+        assert "SECRET" not in repr(variables)
