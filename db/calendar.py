@@ -36,12 +36,6 @@ def failures(connection: Connection, day_id: int) -> list[dict[str, Any]]:
 
 
 @translated()
-def slot_shards(connection: Connection, day_id: int) -> dict[str, int]:
-    """Slot → the id of its shard."""
-    return {row["slot"]: row["id"] for row in connection.execute(SQL["slot_shards"], {"day_id": day_id})}
-
-
-@translated()
 def shard(connection: Connection, shard_id: int) -> dict[str, Any] | None:
     """A shard with its day."""
     return connection.execute(SQL["shard"], {"id": shard_id}).fetchone()

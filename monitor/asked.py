@@ -10,9 +10,15 @@ from enum import StrEnum
 from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
+from db.states import RecordingState
+
 LONGEST = 1000  # characters of a query
 MOST = 500  # rows of a page
 LAST_ID = 2**63 - 1
+ID = f"int(max={LAST_ID})"  # of a number in a path
+LAST_VERSION = 2**31 - 1
+# Of a recording; what is provisional is shown to nobody.
+VISIBLE = tuple(state for state in RecordingState if state is not RecordingState.PROVISIONAL)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

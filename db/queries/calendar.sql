@@ -26,9 +26,6 @@ GROUP BY 1 ORDER BY 1;
 SELECT failure_class, count(*) AS recordings, min(id) AS example, min(failure_reason) AS reason
 FROM recordings WHERE day_id = %(day_id)s AND state = 'quarantined' GROUP BY failure_class ORDER BY 2 DESC, 1;
 
--- name: slot_shards
-SELECT id, slot FROM shards WHERE day_id = %(day_id)s AND slot IS NOT NULL ORDER BY slot, id;
-
 -- name: shard
 SELECT s.*, i.name AS site, d.date, s.lease_until < now() AS lapsed FROM shards s JOIN days d ON d.id = s.day_id
 JOIN sites i ON i.id = d.site_id WHERE s.id = %(id)s;

@@ -80,7 +80,7 @@ WHERE (slots.finding, slots.name, slots.size, slots.begins)
     IS DISTINCT FROM (EXCLUDED.finding, EXCLUDED.name, EXCLUDED.size, EXCLUDED.begins);
 
 -- name: slots
-SELECT l.slot, l.kind, l.finding, l.name, l.size, l.begins, s.state AS shard_state, f.verified IS NOT NULL AS verified
+SELECT l.slot, l.kind, l.finding, l.name, l.size, l.begins, s.state AS shard_state, s.id AS shard_id, f.verified IS NOT NULL AS verified
 FROM slots l LEFT JOIN files f ON f.day_id = l.day_id AND f.slot = l.slot AND f.kind = l.kind
 LEFT JOIN shards s ON s.day_id = l.day_id AND s.slot = l.slot AND l.kind = 'archive'
 WHERE l.day_id = %(id)s ORDER BY l.slot, l.kind;

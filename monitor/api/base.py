@@ -8,39 +8,11 @@ from typing import Any
 from flask import Blueprint, url_for
 from werkzeug.exceptions import NotFound
 
-from db import days, reports, sites
-from db.days import Day, NoSuchDay
-from db.sites import UnknownSite
-from monitor import asked
+from db import reports
 from monitor.store import ledger
 
 root = Blueprint("root", __name__)
 v1 = Blueprint("v1", __name__)
-ID = f"int(max={asked.LAST_ID})"  # of a number in a path
-
-
-def site_named(name: str) -> str:
-    """The name, if a site can have it."""
-    if not sites.NAME.fullmatch(name):
-        raise UnknownSite("No site has such a name.")
-    return name
-
-
-def site_asked() -> str | None:
-    """The site that the parameter `site` names, which must be there; None when it is left out."""
-    name = asked.text("site")
-    if name is not None:
-        sites.get(ledger(), site_named(name))
-    return name
-
-
-def the_day(site: str, text: str) -> Day:
-    """The day that a path names."""
-    on = asked.date_in_path(text)
-    try:
-        return days.get(ledger(), site_named(site), on)
-    except NoSuchDay:
-        raise NoSuchDay(f"The ledger has no {on} of {site}.") from None
 
 
 def the_recording(recording_id: int) -> dict[str, Any]:

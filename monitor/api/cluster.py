@@ -8,12 +8,13 @@ from werkzeug.exceptions import NotFound
 from db import plans as ledger_plans
 from monitor import asked
 from monitor.answers import answer
-from monitor.api.base import ID, site_asked, v1
+from monitor.api.base import v1
 from monitor.documents import calendar as calendar_documents
 from monitor.documents import cluster as cluster_documents
 from monitor.documents import day as day_documents
 from monitor.documents import health as health_documents
 from monitor.documents import plans as plan_documents
+from monitor.named import site_asked
 from monitor.store import ledger
 
 
@@ -25,7 +26,7 @@ def calendar() -> Response:
     return answer(calendar_documents.year(ledger(), site, year))
 
 
-@v1.get(f"/shards/<{ID}:shard_id>")
+@v1.get(f"/shards/<{asked.ID}:shard_id>")
 def one_shard(shard_id: int) -> Response:
     """A shard with its parts."""
     asked.known()
@@ -49,7 +50,7 @@ def list_plans() -> Response:
     return answer({"plans": plan_documents.overview(ledger())})
 
 
-@v1.get(f"/plans/<{ID}:plan_id>")
+@v1.get(f"/plans/<{asked.ID}:plan_id>")
 def one_plan(plan_id: int) -> Response:
     """One plan, and how far it is."""
     asked.known()

@@ -8,13 +8,13 @@ from flask import Response
 
 from db import days, flags, transcripts
 from db.days import Day
-from db.states import DayState, QualityFlag, RecordingState
+from db.states import DayState, QualityFlag
 from monitor import asked
 from monitor.answers import answer
-from monitor.api.base import all_flags, following, site_asked, the_day, v1
+from monitor.api.base import all_flags, following, v1
+from monitor.named import site_asked, the_day
 from monitor.store import ledger
 
-SHOWN = tuple(state for state in RecordingState if state is not RecordingState.PROVISIONAL)
 _OF_DAY = ("site", "date", "state", "revision", "message", "started", "finished")
 _OF_PAGE = (
     "id", "slot", "shard", "ordinal", "meta_id", "state", "seconds", "language", "language_probability",
@@ -56,7 +56,7 @@ def list_recordings(site: str, date: str) -> Response:
     """A day's recordings in their order, a page after the id `after`."""
     asked.known("state", "after", "limit")
     day = the_day(site, date)
-    state, limit = asked.one_of("state", SHOWN), asked.limit()
+    state, limit = asked.one_of("state", asked.VISIBLE), asked.limit()
     after = asked.number("after", 0, low=0, high=asked.LAST_ID)
     found = transcripts.page(ledger(), day.id, state=state, after=after, limit=limit)
     after_these = following("v1.list_recordings", found, limit, site=site, date=date, state=state)

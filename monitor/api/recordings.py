@@ -8,17 +8,15 @@ from werkzeug.exceptions import NotFound
 from db import flags, formats, reports
 from monitor import asked
 from monitor.answers import MIMETYPES, answer, inert
-from monitor.api.base import ID, all_flags, the_recording, v1
+from monitor.api.base import all_flags, the_recording, v1
 from monitor.store import ledger
 
-LAST_VERSION = 2**31 - 1
 
-
-@v1.get(f"/recordings/<{ID}:recording_id>")
+@v1.get(f"/recordings/<{asked.ID}:recording_id>")
 def one_recording(recording_id: int) -> Response:
     """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
     asked.known("version")
-    row, version = the_recording(recording_id), asked.number("version", 0, low=0, high=LAST_VERSION)
+    row, version = the_recording(recording_id), asked.number("version", 0, low=0, high=asked.LAST_VERSION)
     suspect = flags.of_recording(ledger(), recording_id)
     if version:
         shown = reports.pinned(ledger(), recording_id, version)
@@ -31,7 +29,7 @@ def one_recording(recording_id: int) -> Response:
     return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions})
 
 
-@v1.get(f"/recordings/<{ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")
+@v1.get(f"/recordings/<{asked.ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")
 def one_transcript(recording_id: int, kind: str) -> Response:
     """A recording's current transcript as a file."""
     asked.known()

@@ -7,8 +7,9 @@ from flask import Response
 from db.transcripts import Scope
 from monitor import asked
 from monitor.answers import answer
-from monitor.api.base import site_asked, v1
+from monitor.api.base import v1
 from monitor.documents import search as documents
+from monitor.named import site_asked
 from monitor.store import ledger
 
 

@@ -10,8 +10,6 @@ from db.connect import Connection
 from db.days import Day
 from db.states import DayState
 
-KINDS = ("archive", "metadata", "subtitles", "comments")
-
 
 def day(connection: Connection, one: Day) -> dict[str, Any]:
     """All that a day's page shows besides its recordings."""
@@ -31,12 +29,11 @@ def day(connection: Connection, one: Day) -> dict[str, Any]:
 def slots(connection: Connection, one: Day) -> list[dict[str, Any]]:
     """The gap map: of each slot the archive's mark, its shard's id, and which companions are known."""
     by_slot: dict[str, dict[str, Any]] = {}
-    ids = calendar.slot_shards(connection, one.id)
     for row in days.slots(connection, one.id):
-        entry = by_slot.setdefault(row["slot"], {"slot": row["slot"], "shard_id": ids.get(row["slot"]), "mark": None})
+        entry = by_slot.setdefault(row["slot"], {"slot": row["slot"], "shard_id": None, "mark": None})
         entry[row["kind"]] = row["finding"]
         if row["kind"] == "archive":
-            entry["mark"] = _mark(row)
+            entry |= {"mark": _mark(row), "shard_id": row["shard_id"]}
     return list(by_slot.values())
 
 

@@ -9,10 +9,6 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, render_template, request, url_for
 
-from db import days, sites
-from db.days import Day, NoSuchDay
-from db.sites import UnknownSite
-from monitor import asked
 from monitor.documents import banner
 from monitor.pages import filters
 from monitor.store import ledger
@@ -38,27 +34,6 @@ def show(template: str, /, *, live: bool = False, **values: Any) -> Response:
     response.set_etag(sha256(text.encode()).hexdigest()[:32])
     response.make_conditional(request)
     return response
-
-
-def site_asked() -> str | None:
-    """The site that the parameter `site` names, which must be there; None when it is left out."""
-    name = asked.text("site")
-    return None if name is None else sites.get(ledger(), _site_named(name)).name
-
-
-def the_day(site: str, text: str) -> Day:
-    """The day that a path names."""
-    on = asked.date_in_path(text)
-    try:
-        return days.get(ledger(), _site_named(site), on)
-    except NoSuchDay:
-        raise NoSuchDay(f"The ledger has no {on} of {site}.") from None
-
-
-def _site_named(name: str) -> str:
-    if not sites.NAME.fullmatch(name):
-        raise UnknownSite("No site has such a name.")
-    return name
 
 
 def static(name: str) -> str:

@@ -8,7 +8,8 @@ from flask import Response
 
 from monitor import asked
 from monitor.documents import calendar
-from monitor.pages.base import pages, show, site_asked
+from monitor.named import site_asked
+from monitor.pages.base import pages, show
 from monitor.store import ledger
 
 

@@ -15,8 +15,6 @@ from monitor.documents import plans as plan_documents
 from monitor.pages.base import pages, show
 from monitor.store import ledger
 
-ID = f"<int(max={asked.LAST_ID}):plan_id>"
-
 
 @pages.get("/cluster")
 def cluster() -> Response:
@@ -32,7 +30,7 @@ def plans() -> Response:
     return show("plans.html", live=True, plans=plan_documents.overview(ledger()))
 
 
-@pages.get(f"/plans/{ID}")
+@pages.get(f"/plans/<{asked.ID}:plan_id>")
 def plan(plan_id: int) -> Response:
     """One plan."""
     asked.known()

@@ -9,15 +9,13 @@ from flask import Response, url_for
 from werkzeug.exceptions import NotFound
 
 from db import calendar
-from db.states import RecordingState
 from monitor import asked
 from monitor.documents import day as documents
-from monitor.pages.base import pages, show, the_day
+from monitor.named import the_day
+from monitor.pages.base import pages, show
 from monitor.store import ledger
 
-SHOWN = tuple(state for state in RecordingState if state is not RecordingState.PROVISIONAL)
 ROWS = 50
-ID = f"<int(max={asked.LAST_ID}):shard_id>"
 
 
 @pages.get("/days/<site>/<date>")
@@ -25,7 +23,7 @@ def day(site: str, date: str) -> Response:
     """A day, and a page of its recordings."""
     asked.known("state", "after")
     one = the_day(site, date)
-    state, after = asked.one_of("state", SHOWN), asked.number("after", 0, low=0, high=asked.LAST_ID)
+    state, after = asked.one_of("state", asked.VISIBLE), asked.number("after", 0, low=0, high=asked.LAST_ID)
     found = calendar.of_day(ledger(), one.id, state=state, after=after, limit=ROWS)
     following = (
         url_for("pages.day", site=site, date=date, state=state, after=found[-1]["id"]) if len(found) == ROWS else None
@@ -33,11 +31,12 @@ def day(site: str, date: str) -> Response:
     told = documents.day(ledger(), one)
     return show(
         "day.html", live=told["left"] is not None or told["finished"] is None, day=told, hours=_hours(told["slots"]),
-        chart=chart(told["speed"]), recordings=found, following=following, state=state, after=after, states=SHOWN,
+        chart=chart(told["speed"]), recordings=found, following=following, state=state, after=after,
+        states=asked.VISIBLE,
     )  # fmt: skip
 
 
-@pages.get(f"/shards/{ID}")
+@pages.get(f"/shards/<{asked.ID}:shard_id>")
 def shard(shard_id: int) -> Response:
     """A shard, and a page of its recordings."""
     asked.known("after")

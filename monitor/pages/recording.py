@@ -15,16 +15,13 @@ from monitor.documents import recording as documents
 from monitor.pages.base import pages, show
 from monitor.store import ledger
 
-ID = f"<int(max={asked.LAST_ID}):recording_id>"
-LAST_VERSION = 2**31 - 1
 
-
-@pages.get(f"/recordings/{ID}")
+@pages.get(f"/recordings/<{asked.ID}:recording_id>")
 def recording(recording_id: int) -> Response:
     """A recording, in the version that readers see or the one asked for."""
     asked.known("version", "against", "t")
-    version = asked.number("version", 0, low=0, high=LAST_VERSION) or None
-    against = asked.number("against", 0, low=0, high=LAST_VERSION) or None
+    version = asked.number("version", 0, low=0, high=asked.LAST_VERSION) or None
+    against = asked.number("against", 0, low=0, high=asked.LAST_VERSION) or None
     told = documents.recording(ledger(), recording_id, version)
     if told is None:
         raise NotFound(f"The ledger has no recording {recording_id}.")

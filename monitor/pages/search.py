@@ -13,7 +13,8 @@ from db.printable import printable
 from db.transcripts import Scope
 from monitor import asked
 from monitor.documents import search as documents
-from monitor.pages.base import pages, show, site_asked
+from monitor.named import site_asked
+from monitor.pages.base import pages, show
 from monitor.store import ledger
 
 _HIT = re.compile(r"<<(.*?)>>", re.DOTALL)

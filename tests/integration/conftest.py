@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 
 from db import days, metadata, shards, sites
 from db.connect import Connection
@@ -22,6 +24,7 @@ from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import Header, write_part
+from monitor import create_app
 
 Call = Callable[..., int]
 OPEN, DONE = date(2025, 1, 31), date(2025, 1, 30)
@@ -179,3 +182,21 @@ def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]
         return json.loads(capsys.readouterr().out)
 
     return run
+
+
+@pytest.fixture
+def no_server_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine says of a ledger and a token is not for the tests' applications."""
+    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def app(a_day: Ledgered, no_server_settings: None) -> Flask:
+    """The API and the pages over the small ledger."""
+    return create_app(a_day.dsn)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

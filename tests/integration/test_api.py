@@ -26,6 +26,7 @@ from db.roles import Roles
 from monitor import create_app, store
 
 DAY = "/api/v1/days/zurich/2025-01-31"
+pytestmark = pytest.mark.usefixtures("no_server_settings")
 TOKEN = "0123456789abcdef0123456789abcdef"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
@@ -38,22 +39,6 @@ INJECTIONS = [
     "$$; DROP TABLE days; $$", "' || pg_sleep(5) || '", "\"'`", "E'\\x27'", "%s %(id)s {0}", "\u202e\u0000x", "\\",
     "\ufffd", ":*", "a & | !", "((((", "-- ", "/* */", "\n;\n",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def app(a_day: Any) -> Flask:
-    return create_app(a_day.dsn)
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
 
 
 def is_a_problem(response: TestResponse, status: int) -> bool:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from db import jobs
-from monitor import create_app
-
-
-@pytest.fixture
-def client(a_day: Any, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
-    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
-        monkeypatch.delenv(name, raising=False)
-    return create_app(a_day.dsn).test_client()
 
 
 def scraped(client: FlaskClient) -> dict[tuple[str, ...], float]:

@@ -35,22 +35,6 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def app(a_day: Any) -> Flask:
-    return create_app(a_day.dsn)
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
 class Seen(HTMLParser):
     """The elements of a page, with what could run among their attributes, and its text."""
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from werkzeug.serving import make_server
-
-from monitor import create_app
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +29,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(a_day: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(app: Flask) -> Iterator[str]:
     """Where the dashboard of a small ledger answers."""
-    for name in ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS"):
-        monkeypatch.delenv(name, raising=False)
-    server = make_server("127.0.0.1", 0, create_app(a_day.dsn), threaded=True)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

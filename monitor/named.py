@@ -1,0 +1,31 @@
+"""What a path or a parameter names in the ledger, for routes and pages: a site, a day; a 404 if it is not there."""
+
+from __future__ import annotations
+
+from db import days, sites
+from db.days import Day, NoSuchDay
+from db.sites import UnknownSite
+from monitor import asked
+from monitor.store import ledger
+
+
+def site_asked() -> str | None:
+    """The site that the parameter `site` names, which must be there; None when it is left out."""
+    name = asked.text("site")
+    return None if name is None else sites.get(ledger(), _possible(name)).name
+
+
+def the_day(site: str, text: str) -> Day:
+    """The day that a path names."""
+    on = asked.date_in_path(text)
+    try:
+        return days.get(ledger(), _possible(site), on)
+    except NoSuchDay:
+        raise NoSuchDay(f"The ledger has no {on} of {site}.") from None
+
+
+def _possible(name: str) -> str:
+    """The name, if a site can have it."""
+    if not sites.NAME.fullmatch(name):
+        raise UnknownSite("No site has such a name.")
+    return name
