@@ -150,8 +150,8 @@ def _show(app: App, report: dict[str, Any]) -> None:
         "results": report["results"],
     }
     if "api" in report:
-        lines["API"] = f"{report['api']}/pipeline/status"
-        lines["to end the API"] = f"{sys.argv[0]} --set home={app.settings.home} demo --stop"
+        lines["dashboard"] = f"{report['api']}/"
+        lines["to end it"] = f"{sys.argv[0]} --set home={app.settings.home} demo --stop"
     app.display.record(lines)
 
 
