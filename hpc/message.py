@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from db.printable import printable
-
-LONGEST = 500  # characters of one thing from outside
 LONGEST_TITLE = 120
 
 
@@ -31,9 +28,3 @@ class Message:
     title: str
     text: str
     items: tuple[Item, ...] = ()
-
-
-def plain(text: str, longest: int = LONGEST) -> str:
-    """What came from outside, on one line, without controls, and not longer than that."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= longest else line[: longest - 1] + "…"

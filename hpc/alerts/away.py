@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from db import faults
+from db.amiss import Kind
 from db.errors import DayscribeError
+from db.printable import plain
 from hpc.alerts import words
-from hpc.alerts.rules import Kind
 from hpc.alerts.speak import ANSWERS, complain, within
 from hpc.errors import ChannelRefused, NotSaid
-from hpc.message import Item, plain
+from hpc.message import Item
 from hpc.ports import Channel
 
 FILE = "ledger-away.json"

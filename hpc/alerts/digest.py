@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from db.alerts import Found
+from db.amiss import Kind, in_words
 from db.digests import Facts
-from hpc.alerts.rules import Kind, in_words
+from db.printable import plain
 from hpc.alerts.words import lines, moment
-from hpc.message import Item, Message, plain
+from hpc.message import Item, Message
 
 SHOWN = 30  # lines of one list
 

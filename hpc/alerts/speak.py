@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from db import alerts, faults
 from db.alerts import Facts, Found, Notice
+from db.amiss import BY_THE_LEDGER, Kind, Limits, judge
 from db.errors import DayscribeError, TryAgain
 from db.session import Session
 from hpc.alerts import words
-from hpc.alerts.rules import BY_THE_LEDGER, Kind, Limits, judge
 from hpc.errors import ChannelRefused, NotSaid
 from hpc.message import Message
 from hpc.ports import Channel

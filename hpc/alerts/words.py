@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from db.alerts import Notice
-from hpc.alerts.rules import TITLES, Kind
-from hpc.message import LONGEST_TITLE, Item, Message, plain
+from db.amiss import TITLES, Kind
+from db.printable import plain
+from hpc.message import LONGEST_TITLE, Item, Message
 
 SHOWN = 50  # in the text of one message
 _ORDER = [kind.value for kind in Kind]

@@ -12,8 +12,9 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 
+from db.printable import plain
 from hpc.errors import ChannelRefused, NotSaid
-from hpc.message import LONGEST_TITLE, Message, plain
+from hpc.message import LONGEST_TITLE, Message
 
 PASSING = range(400, 500)  # answers that may be others later
 

@@ -44,14 +44,14 @@ def command(app: App, /, *, since: datetime | timedelta, send: bool) -> None:
     Failures are grouped by class; what needs a person comes with the command that mends it.
     """
     from db import alerts, digests
+    from db.amiss import judge
     from hpc import wiring
     from hpc.alerts import digest as made
-    from hpc.alerts.rules import Limits, judge
     from hpc.alerts.speak import send_all
     from hpc.wiring import alerts as ways
 
     channels = ways.channels(app.settings) if send else []
-    limits = Limits.of(app.settings.alert)
+    limits = ways.limits(app.settings)
     with wiring.session(app.settings) as session:
         facts = session(digests.facts, since)
         found = judge(session(alerts.facts, lapsed=limits.lapsed), limits)

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from db import alerts, sites, transfers
+from db.amiss import Kind, Limits, found
 from db.session import Session
 from hpc.alerts.away import Away
-from hpc.alerts.rules import Kind, Limits, found
 from hpc.alerts.speak import Room, Speaker
 from hpc.channels.smtp import Mailer
 from hpc.channels.webhook import Webhook
@@ -38,8 +38,17 @@ def channels(settings: Settings, *, needed: bool = True) -> list[Channel]:
 
 def speaker(settings: Settings, session: Session, made: list[Channel]) -> Speaker:
     """What a round works with."""
-    limits = Limits.of(settings.alert)
-    return Speaker(session, made, limits, settings.alert.seconds, partial(room, settings, session))
+    return Speaker(session, made, limits(settings), settings.alert.seconds, partial(room, settings, session))
+
+
+def limits(settings: Settings) -> Limits:
+    """From when on something is amiss."""
+    wanted = settings.alert
+    return Limits(
+        timedelta(minutes=wanted.tick_minutes),
+        timedelta(hours=wanted.silent_hours),
+        timedelta(minutes=wanted.lapsed_minutes),
+    )
 
 
 def away(settings: Settings, made: list[Channel]) -> Away:

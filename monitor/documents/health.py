@@ -1,94 +1,54 @@
-"""Whether all is well, finding by finding, each with a sentence and, when it is not well, what to type."""
+"""Whether all is well, kind by kind: what the alerts' own rules find, and what to type; and the numbers behind it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from db import health, jobs, migrate, transfers
+from db import alerts, health, jobs, migrate
+from db.amiss import BY_THE_LEDGER, TITLES, Kind, Limits, judge
 from db.connect import Connection
-from monitor.documents.banner import STALE
 
-SILENT = 86400.0  # seconds without a part, while a job works, after which something is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    well: bool
-    says: str
-    command: str | None = None
+LIMITS = Limits()
+# What is so when a kind of trouble is not there.
+WELL = {
+    Kind.STALE_TICK: "whoever has to tick does, or nobody has to",
+    Kind.NO_OUTPUT: "results come, or no work is open",
+    Kind.NEEDS_A_PERSON: "no site waits for a person",
+    Kind.BLOCKED: "no order is refused",
+    Kind.FAILED_DAY: "no day has failed",
+    Kind.LAPSED_LEASE: "every lease that ran out was taken over",
+}
 
 
 def report(connection: Connection) -> dict[str, Any]:
-    """All findings, and the numbers they come from."""
-    ticks, leases, troubles = jobs.ticks(connection), health.leases(connection), transfers.troubles(connection)
-    live, output = health.jobs_by_state(connection), health.last_output(connection)
-    findings = [
-        _ticks(ticks),
-        _paused(connection),
-        _leases(leases),
-        _output(output, live),
-        _blocked(live),
-        *_troubles(troubles),
-    ]
+    """All kinds of trouble that the ledger knows of, and the numbers they come from."""
     return {
-        "findings": [asdict(one) for one in findings],
-        "ticks": [{key: row[key] for key in ("owner", "host", "began", "took_ms", "seconds_ago")} for row in ticks],
-        "leases": leases, "last_output_ago": output, "jobs": live, "sizes": health.sizes(connection),
+        "findings": _findings(connection),
+        "ticks": [
+            {key: row[key] for key in ("owner", "host", "began", "took_ms", "seconds_ago")}
+            for row in jobs.ticks(connection)
+        ],
+        "leases": health.leases(connection), "last_output_ago": health.last_output(connection),
+        "jobs": health.jobs_by_state(connection), "sizes": health.sizes(connection),
         "schema": migrate.check(connection), "days": health.days_by_state(connection),
     }  # fmt: skip
 
 
-def _ticks(ticks: list[dict[str, Any]]) -> Finding:
-    if not ticks:
-        return Finding("tick", True, "No tick was ever made: days are worked on this machine, by dayscribe run.")
-    ago = min(row["seconds_ago"] for row in ticks)
-    if ago <= STALE:
-        return Finding("tick", True, "The last tick was less than a quarter of an hour ago.")
-    return Finding(
-        "tick", False, f"The last tick was {ago / 60:.0f} minutes ago.", "sbatch slurm/0_master_scheduler.sh"
-    )
-
-
-def _paused(connection: Connection) -> Finding:
-    paused = jobs.paused(connection)
-    if paused is None:
-        return Finding("scheduling", True, "Scheduling is not paused.")
-    return Finding(
-        "scheduling", False, f"{paused['who']} paused scheduling: {paused['why']}", "dayscribe schedule --resume"
-    )
-
-
-def _leases(leases: dict[str, Any]) -> Finding:
-    if not leases["lapsed"]:
-        return Finding("leases", True, f"{leases['held']} shards are in workers' hands; no lease has lapsed.")
-    says = f"{leases['lapsed']} leases have lapsed, the oldest {leases['oldest_lapsed'] / 60:.0f} minutes ago"
-    return Finding("leases", False, f"{says}; the next claim rescues them.", "dayscribe status")
-
-
-def _output(ago: float | None, live: list[dict[str, Any]]) -> Finding:
-    at_work = any(row["state"] == "running" for row in live)
-    if ago is None:
-        return Finding("output", True, "Nothing was transcribed yet.")
-    says = (
-        f"The last results were recorded {ago / 3600:.0f} hours ago."
-        if ago > SILENT
-        else "Results came in the last day."
-    )
-    return Finding(
-        "output", not (at_work and ago > SILENT), says, "dayscribe jobs list" if at_work and ago > SILENT else None
-    )
-
-
-def _blocked(live: list[dict[str, Any]]) -> Finding:
-    blocked = sum(row["jobs"] for row in live if row["state"] == "blocked")
-    if not blocked:
-        return Finding("orders", True, "SLURM refuses none of our orders.")
-    return Finding("orders", False, f"SLURM refuses {blocked} of our orders.", "dayscribe jobs list --live")
-
-
-def _troubles(troubles: list[dict[str, Any]]) -> list[Finding]:
-    return [Finding(f"transfers of {row['site']}", False, row["message"], "dayscribe globus check") for row in troubles]
+def _findings(connection: Connection) -> list[dict[str, Any]]:
+    found = judge(alerts.facts(connection, lapsed=LIMITS.lapsed), LIMITS)
+    told = [
+        {
+            "name": one.kind,
+            "well": False,
+            "says": f"{TITLES[Kind(one.kind)]}: {one.subject}: {one.message}",
+            "command": one.fix,
+        }
+        for one in found
+    ]
+    amiss = {one.kind for one in found}
+    well = [
+        {"name": kind, "well": True, "says": WELL[Kind(kind)], "command": None}
+        for kind in BY_THE_LEDGER
+        if kind not in amiss
+    ]
+    return told + well

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from db import digests
 from db.alerts import Facts, Notice
+from db.amiss import TITLES, Kind, Limits, in_words, judge
+from db.printable import plain
 from hpc.alerts import digest, words
-from hpc.alerts.rules import TITLES, Kind, Limits, in_words, judge
-from hpc.message import Item, plain
-from hpc.sections import AlertSettings
+from hpc.config import Settings
+from hpc.message import Item
+from hpc.wiring import alerts
 
-LIMITS = Limits.of(AlertSettings())
+LIMITS = Limits()
 QUIET = Facts([], [], [], [], [], [], 0, None, None)
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
 HOUR = 3600.0
@@ -134,3 +137,7 @@ def test_a_digest_shows_so_many_lines_and_says_how_many_more_there_are() -> None
     assert "- and 10 more" in said
     assert "Finished since 2025-01-31 12:00 UTC:\nnothing" in said
     assert "5 days wait for their turn, 2 are held." in said
+
+
+def test_the_settings_begin_with_what_the_dashboard_goes_by() -> None:
+    assert alerts.limits(Settings(home=Path("/nowhere"))) == Limits()

@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 
 from db import alerts, days, jobs, sites
+from db.amiss import BY_THE_LEDGER, Limits, judge
 from db.connect import Connection, connect
 from db.session import Session
 from db.states import DayState
-from hpc.alerts.rules import BY_THE_LEDGER, Limits, judge
-from hpc.sections import AlertSettings
 
 Call = Callable[..., int]
 ON = date(2025, 1, 31)
-LIMITS = Limits.of(AlertSettings())
+LIMITS = Limits()
 FAIL = "UPDATE days SET state = 'transfer_failed', message = %s WHERE date = %s"
 MEND = "UPDATE days SET state = 'pending', message = NULL WHERE date = %s"
 

@@ -1,4 +1,4 @@
-"""What is amiss: the ledger's facts in, findings out. Each says what it is of and what mends it."""
+"""What is amiss: the ledger's facts in, findings out, each with what mends it; for alerts, digest and dashboard."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from db.alerts import Facts, Found
-from hpc.message import plain
-from hpc.sections import AlertSettings
+from db.printable import plain
 
 LONGEST_SUBJECT = 100
 
@@ -44,17 +43,9 @@ BY_THE_LEDGER = tuple(kind.value for kind in Kind if kind not in (Kind.LEDGER_AW
 class Limits:
     """From when on something is amiss."""
 
-    tick: timedelta
-    silent: timedelta
-    lapsed: timedelta
-
-    @classmethod
-    def of(cls, settings: AlertSettings) -> Limits:
-        return cls(
-            timedelta(minutes=settings.tick_minutes),
-            timedelta(hours=settings.silent_hours),
-            timedelta(minutes=settings.lapsed_minutes),
-        )
+    tick: timedelta = timedelta(minutes=30)
+    silent: timedelta = timedelta(hours=24)
+    lapsed: timedelta = timedelta(minutes=60)
 
 
 def judge(facts: Facts, limits: Limits) -> list[Found]:
