@@ -17,7 +17,7 @@ for group in "$@"; do
         # The tests start an sshd of their own, on loopback; the system's own is kept from starting (see install).
         # mount makes targets that are full or read-only.
         delivery) packages+=(rsync openssh-client openssh-server mount) ;;
-        browser) packages+=(chromium fonts-dejavu-core) ;;
+        browser) packages+=(chromium fonts-dejavu-core libatomic1) ;;
         *) echo "packages.sh knows no group $group, only demo, slurm, containers, delivery and browser" >&2 && exit 64 ;;
     esac
 done
