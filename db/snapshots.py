@@ -1,7 +1,7 @@
 """Snapshots: sets of recordings, each with one transcript, that stay as they were, with what else was true then.
 
 A transcript never changes and cannot be removed while a snapshot has it. What may change of the rest (why a recording
-failed, its flags, when its slot begins) is kept with the snapshot, day by day: `facts["frozen"]`.
+failed, its flags, when its slot begins) is kept with the snapshot, a row a day (`snapshot_days`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.errors import ProgramLimitExceeded, UniqueViolation
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from db import events, formats
@@ -69,18 +69,15 @@ def put(
     ids: Sequence[Sequence[int]],
 ) -> int:
     """Write it; the caller is in the transaction in which everything was read. NameTaken when somebody was quicker."""
-    told = {**facts, "frozen": {str(day_id): dict(one) for day_id, one in frozen.items()}}
-    values = {"name": name, "who": who, "selection": Jsonb(dict(selection)), "facts": Jsonb(told)}
+    values = {"name": name, "who": who, "selection": Jsonb(dict(selection)), "facts": Jsonb(dict(facts))}
     try:
         row = connection.execute(SQL["put"], values).fetchone()
     except UniqueViolation:
         raise NameTaken(f"There is a snapshot {name} already.") from None
-    except ProgramLimitExceeded:
-        raise BadData(
-            f"The snapshot {name} has more failures and flags than one row of the ledger holds; make several, of fewer"
-            " days each."
-        ) from None
     assert row is not None
+    for day_id, one in frozen.items():
+        kept = {"snapshot_id": row["id"], "day_id": day_id, "frozen": Jsonb(dict(one))}
+        connection.execute(SQL["put_day"], kept)
     for some in ids:
         connection.execute(SQL["put_recordings"], {"snapshot_id": row["id"], "ids": list(some)})
     events.add(connection, "snapshot.frozen", actor=who, snapshot=name, recordings=sum(map(len, ids)))
@@ -116,9 +113,10 @@ def receipts(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]
 def pages(connection: Connection, snapshot_id: int, day_id: int) -> Iterator[list[dict[str, Any]]]:
     """All recordings of one day of a snapshot, whole, page by page, as they were when it was frozen."""
     with translated():
-        row = connection.execute(SQL["frozen"], {"snapshot_id": snapshot_id, "day_id": str(day_id)}).fetchone()
+        row = connection.execute(SQL["frozen"], {"snapshot_id": snapshot_id, "day_id": day_id}).fetchone()
         found = connection.execute(SQL["ids"], {"snapshot_id": snapshot_id, "day_id": day_id}).fetchall()
-    frozen = _Frozen.of(row["frozen"] if row else {})
+    assert row is not None, "a day of no snapshot"
+    frozen = _Frozen.of(row["frozen"])
     ids = [one["id"] for one in found]
     for start in range(0, len(ids), PAGE):
         with translated():

@@ -1,5 +1,5 @@
 -- name: get
--- What is frozen of each day is read day by day.
+-- What is frozen of each day is read day by day, also where it is among the facts.
 SELECT id, name, who, selection, facts - 'frozen' AS facts, created FROM snapshots WHERE name = %(name)s;
 
 -- name: every
@@ -9,6 +9,9 @@ FROM snapshots s ORDER BY s.name;
 
 -- name: put
 INSERT INTO snapshots (name, who, selection, facts) VALUES (%(name)s, %(who)s, %(selection)s, %(facts)s) RETURNING id;
+
+-- name: put_day
+INSERT INTO snapshot_days (snapshot_id, day_id, frozen) VALUES (%(snapshot_id)s, %(day_id)s, %(frozen)s);
 
 -- name: put_recordings
 -- Each with the transcript that is current now; the foreign key keeps that one in the ledger.
@@ -37,8 +40,9 @@ JOIN transcripts t ON t.id = r.current_id JOIN runs u ON u.id = t.run_id
 WHERE r.id = ANY (%(ids)s) GROUP BY u.id ORDER BY u.id;
 
 -- name: frozen
--- What was frozen of one day beside its transcripts.
-SELECT facts -> 'frozen' -> %(day_id)s::text AS frozen FROM snapshots WHERE id = %(snapshot_id)s;
+-- What was frozen of one day beside its transcripts; snapshots of before schema 11 have it among their facts.
+SELECT coalesce(k.frozen, s.facts #> ARRAY['frozen', %(day_id)s::text]) AS frozen
+FROM snapshots s LEFT JOIN snapshot_days k ON k.snapshot_id = s.id AND k.day_id = %(day_id)s WHERE s.id = %(snapshot_id)s;
 
 -- name: ids
 SELECT f.recording_id AS id FROM snapshot_recordings f JOIN recordings r ON r.id = f.recording_id

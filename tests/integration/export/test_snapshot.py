@@ -164,6 +164,22 @@ def test_a_snapshot_shows_what_was_true_when_it_was_frozen(
     assert [told[a_day.ids[name]]["quality_flags"] for name in ("hostile", "calm", "quarantined")] == [[], None, None]
 
 
+def test_a_snapshot_of_before_its_days_had_rows_gives_the_same_bytes(
+    a_day: Any, tmp_path: Path, judge: Callable[..., None], changed: Callable[[], None]
+) -> None:
+    judge("hello", repetition=3.0)
+    frozen(a_day)
+    new = content(written(a_day, tmp_path / "new").path)
+    a_day.connection.execute(
+        "UPDATE snapshots SET facts = facts || jsonb_build_object('frozen',"
+        " (SELECT jsonb_object_agg(day_id::text, frozen) FROM snapshot_days))"
+    )
+    assert a_day.connection.execute("DELETE FROM snapshot_days").rowcount == 2
+    changed()
+
+    assert content(written(a_day, tmp_path / "old").path) == new
+
+
 def test_a_snapshot_agrees_with_the_export_of_the_same_moment(
     a_day: Any, tmp_path: Path, judge: Callable[..., None]
 ) -> None:
