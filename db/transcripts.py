@@ -1,4 +1,4 @@
-"""What the world may see of transcripts: search with its denominator, a day's recordings, one recording whole."""
+"""What the world may see of transcripts: how many there are and are not, a day's recordings, one recording whole."""
 
 from __future__ import annotations
 
@@ -26,26 +26,18 @@ class Scope:
         return {"site": self.site, "start": self.start, "stop": self.stop}
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hits, and what was looked through to find them."""
-
-    hits: list[dict[str, Any]]
-    denominator: dict[str, int]  # transcribed, no_speech, quarantined, unsealed
-    open_days: list[dict[str, Any]]  # days in the scope that are not finished (at most 50)
+@translated()
+def denominator(connection: Connection, scope: Scope) -> dict[str, int]:
+    """How many recordings of the scope a search can find, and how many it cannot, by why."""
+    counts = connection.execute(SQL["denominator"], scope.values()).fetchone()
+    assert counts is not None
+    return dict(counts)
 
 
 @translated()
-def search(
-    connection: Connection, query: str, *, scope: Scope, language: str = "en", only: str | None = None, limit: int = 20
-) -> Found:
-    """Search the current transcripts, websearch syntax; `language` is the query's own, `only` the text's."""
-    clean = query.replace("\0", " ")
-    values = scope.values() | {"query": clean, "language": language, "only_language": only, "limit": limit}
-    hits = connection.execute(SQL["search"], values).fetchall()
-    counts = connection.execute(SQL["denominator"], scope.values()).fetchone()
-    assert counts is not None
-    return Found(hits, dict(counts), connection.execute(SQL["open_days"], scope.values()).fetchall())
+def open_days(connection: Connection, scope: Scope) -> list[dict[str, Any]]:
+    """Days of the scope that are not finished, at most 50."""
+    return connection.execute(SQL["open_days"], scope.values()).fetchall()
 
 
 @translated()

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from db.days import NoSuchDay
 from db.errors import DayscribeError, NeedsConfiguration, TryAgain
 from db.plans import NoSuchPlan
+from db.search import NoSuchHit
 from db.sites import UnknownSite
 
 RETRY_AFTER = "5"  # seconds
@@ -96,7 +97,7 @@ def _refused(error: HTTPException) -> Response:
 
 
 def _ours(error: DayscribeError) -> Response:
-    if isinstance(error, NoSuchDay | NoSuchPlan | UnknownSite):
+    if isinstance(error, NoSuchDay | NoSuchHit | NoSuchPlan | UnknownSite):
         return problem(HTTPStatus.NOT_FOUND, str(error))
     if isinstance(error, TryAgain | NeedsConfiguration):
         _log().warning("%s", error)

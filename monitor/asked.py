@@ -77,8 +77,8 @@ def day(name: str) -> date | None:
 
 
 def one_of(name: str, states: Iterable[StrEnum]) -> str | None:
-    """One of the states, or None when the parameter is left out."""
-    value = request.args.get(name)
+    """One of the states, or None when the parameter is left out or, as a form sends it, empty."""
+    value = request.args.get(name) or None
     names = [state.value for state in states]
     if value is not None and value not in names:
         raise BadRequest(f"{name} is one of {', '.join(names)}.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from db import days, sites
 from db.days import Day, NoSuchDay
+from db.search import Question
 from db.sites import UnknownSite
+from db.states import QualityFlag
+from db.transcripts import Scope
 from monitor import asked
 from monitor.store import ledger
 
@@ -13,6 +16,15 @@ def site_asked() -> str | None:
     """The site that the parameter `site` names, which must be there; None when it is left out."""
     name = asked.text("site")
     return None if name is None else sites.get(ledger(), _possible(name)).name
+
+
+def the_question(query: str) -> Question:
+    """The query with where to look for it, as the parameters say."""
+    scope = Scope(site_asked(), asked.day("from"), asked.day("to"))
+    return Question(
+        query.strip(), scope, asked.text("language") or "en", asked.text("only_language"),
+        asked.one_of("flag", QualityFlag), asked.limit(20), asked.number("after", 0, low=0, high=asked.LAST_ID) or None,
+    )  # fmt: skip
 
 
 def the_day(site: str, text: str) -> Day:

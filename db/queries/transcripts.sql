@@ -1,19 +1,3 @@
--- name: search
--- Current transcripts that match, newest day first. Materialised, so that the planner uses the text index and not the key.
-WITH hit AS MATERIALIZED (
-    SELECT t.id, t.recording_id, t.language, t.text FROM transcripts t
-    WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
-        AND (%(only_language)s::text IS NULL OR t.language = %(only_language)s)
-)
-SELECT i.name AS site, d.date, s.slot, s.name AS shard, r.id AS recording_id, r.meta_id, hit.language, r.seconds,
-    ts_headline(dayscribe.text_config(%(language)s), hit.text, websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s),
-        'StartSel=<<, StopSel=>>, MaxFragments=2, MaxWords=20, MinWords=8') AS excerpt
-FROM hit JOIN recordings r ON r.id = hit.recording_id AND r.current_id = hit.id
-JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
-WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
-    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
-ORDER BY d.date DESC, r.id LIMIT %(limit)s;
-
 -- name: denominator
 -- What a search has looked through, and what it could not: finished days by their summaries, open ones by a count (law 6).
 WITH scope AS (

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from db import transcripts
 from db.connect import Connection
-from db.transcripts import Scope
+from db.search import Question
+from db.search import search as look
+from monitor import asked
 
 # Written without spaces: PostgreSQL takes a whole phrase for one word.
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "yue"})
-COLUMNS = ("site", "date", "slot", "shard", "recording_id", "meta_id", "language", "seconds", "excerpt")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is looked for and where; `language` is the query's own, `only` the texts'."""
-
-    query: str
-    scope: Scope
-    language: str = "en"
-    only: str | None = None
-    limit: int = 20
+COLUMNS = (
+    "site", "date", "slot", "shard", "recording_id", "meta_id", "version", "language", "seconds", "second", "excerpt",
+)  # fmt: skip
+TABLE_ROWS = 10_000  # at most, of a table
 
 
 def search(connection: Connection, question: Question) -> dict[str, Any]:
-    """The hits, newest day first, with the denominator and the days that are not finished."""
-    found = transcripts.search(
-        connection, question.query, scope=question.scope, language=question.language, only=question.only,
-        limit=question.limit,
-    )  # fmt: skip
+    """A page of hits, newest day first, with what was looked through, what is not finished, and what to know of it."""
+    found = look(connection, question)
     return {
-        "query": question.query, "language": question.language, "hits": found.hits, "denominator": found.denominator,
-        "unfinished_days": found.open_days,
+        "query": question.query, "language": question.language, "hits": found.hits, "total": found.total,
+        "next": found.next, "denominator": found.denominator, "unfinished_days": found.open_days,
+        "notes": [*notes(question), *([] if found.terms else [COMMON])],
     }  # fmt: skip
 
 
-def warnings(question: Question) -> list[str]:
+def every(connection: Connection, question: Question) -> list[dict[str, Any]]:
+    """The hits of all pages, at most TABLE_ROWS."""
+    rows: list[dict[str, Any]] = []
+    page: Question | None = replace(question, limit=asked.MOST)
+    while page is not None and len(rows) < TABLE_ROWS:
+        found = look(connection, page)
+        rows += found.hits
+        page = None if found.next is None else replace(page, after=found.next)
+    return rows
+
+
+COMMON = (
+    "The query is made of words that are too common to be looked for in this language, such as “the”: nothing was"
+    " looked for."
+)
+
+
+def notes(question: Question) -> list[str]:
     """What a reader must know of this search to trust its silence."""
     if {question.language, question.only} & UNSPACED:
         return [
@@ -47,6 +55,19 @@ def warnings(question: Question) -> list[str]:
             " between spaces and punctuation are found. For parts of them, export the days and search the files."
         ]
     return []
+
+
+def as_parquet(hits: list[dict[str, Any]]) -> bytes:
+    """The hits as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"date": pa.date32(), "recording_id": pa.int64(), "version": pa.int32(), "seconds": pa.float32()}
+    schema = pa.schema([(name, kinds.get(name, pa.float64() if name == "second" else pa.string())) for name in COLUMNS])
+    out = io.BytesIO()
+    rows = [{name: hit[name] for name in COLUMNS} for hit in hits]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out, compression="zstd")
+    return out.getvalue()
 
 
 def as_csv(hits: list[dict[str, Any]]) -> str:

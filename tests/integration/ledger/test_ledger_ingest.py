@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from db import shards, transcripts
-from db.transcripts import Scope
+from db import search, shards, transcripts
 from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Word
 from hpc.stages.ingest import PartOfAnotherLedger, ingest, waiting
@@ -69,7 +68,7 @@ def test_what_a_text_column_cannot_hold_is_left_out_and_its_neighbours_stay(book
         "plain",
     ]
     assert books.value("SELECT failure_reason FROM recordings WHERE state = 'quarantined'") == "it says  and ?"
-    found = transcripts.search(books.connection, "pair", scope=Scope()).hits
+    found = search.search(books.connection, search.Question("pair")).hits
     assert [hit["meta_id"] for hit in found] == ["clip1"]
     [whole] = transcripts.find(books.connection, "clip1")
     assert [segment["start"] for segment in whole["segments"]] == [0.0]

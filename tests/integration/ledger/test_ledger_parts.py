@@ -6,14 +6,14 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from db import days, faults, parts, shards, transcripts
+from db import days, faults, parts, search, shards, transcripts
 from db.connect import Connection, connect
 from db.errors import BadData, LeaseLost
 from db.roles import Roles
@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 
 def visible(books: Any, day: days.Day) -> tuple[int, int, int]:
     """What search, page and tally show."""
-    hits = transcripts.search(books.connection, "hello", scope=Scope()).hits
+    hits = search.search(books.connection, search.Question("hello")).hits
     return (
         len(hits),
         len(transcripts.page(books.connection, day.id)),
@@ -41,7 +41,7 @@ def test_results_are_hidden_until_the_seal_and_then_current_together(
     first = books.record(leased, [speech(0), speech(1, "")])
     assert (first.new, first.settled, first.stale) == (True, False, False)
     assert visible(books, day) == (0, 0, 0)
-    assert transcripts.search(books.connection, "hello", scope=Scope()).denominator["unsealed"] == 2
+    assert transcripts.denominator(books.connection, Scope())["unsealed"] == 2
     [hidden] = transcripts.find(books.connection, "clip0")
     assert (hidden["state"], hidden["text"], hidden["segments"]) == ("provisional", None, None)
     last = books.record(leased, [failure(2)], seal=3)
@@ -293,47 +293,6 @@ def test_a_worker_s_rights_are_enough_for_its_whole_way(books: Any, roles: Roles
     ledger.execute(SQL("SET ROLE {}").format(Identifier(roles.worker)))
     assert books.record(books.one(), [], seal=0).settled
     assert books.state(day) == DayState.COMPLETED_WITH_ERRORS
-
-
-def test_search_stems_each_text_in_its_own_language(books: Any, speech: Callable[..., Any]) -> None:
-    books.day("a")
-    books.record(
-        books.one(),
-        [
-            speech(0, "die Häuser am See", language="de"),
-            speech(1, "two houses by the lake", language="en"),
-            speech(2, "sprechen wir nicht davon", language="xx"),
-        ],
-        seal=3,
-    )
-
-    def found(query: str, language: str, only: str | None = None) -> list[str]:
-        hits = transcripts.search(books.connection, query, scope=Scope(), language=language, only=only).hits
-        return sorted(hit["meta_id"] for hit in hits)
-
-    assert found("Haus", "de") == ["clip0"]  # Haus and Häuser have one German stem …
-    assert found("Häus", "en") == []  # … and no English one
-    assert found("house", "en") == ["clip1"]
-    assert found("house", "en", only="de") == []
-    assert found("sprechen", "xx") == ["clip2"]  # a language without a dictionary: word by word
-    assert found("sprecht", "xx") == []
-    assert books.rows("SELECT search::text FROM transcripts WHERE language = 'de'") == ["'haus':2 'see':4"]
-
-
-def test_search_says_what_it_looked_through(
-    books: Any, speech: Callable[..., Any], failure: Callable[..., Any]
-) -> None:
-    books.day("a")
-    books.record(books.one(), [speech(0), speech(1, ""), failure(2)], seal=3)
-    books.day("b", on=date(2025, 1, 2))
-    books.record(books.one(), [0])
-    found = transcripts.search(books.connection, "hello\0", scope=Scope())
-    assert found.denominator == {"transcribed": 1, "no_speech": 1, "quarantined": 1, "unsealed": 1}
-    assert [row["date"] for row in found.open_days] == [date(2025, 1, 2)]
-    assert [hit["excerpt"] for hit in found.hits] == ["<<hello>> world"]
-    scope = Scope(start=date(2025, 1, 2))
-    assert transcripts.search(books.connection, "hello", scope=scope).denominator["unsealed"] == 1
-    assert transcripts.search(books.connection, "hello", scope=scope).hits == []
 
 
 IMPOSSIBLE = [

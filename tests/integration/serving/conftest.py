@@ -44,7 +44,7 @@ class Server:
         request = urllib.request.Request(self.address + path, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as said:
-                return Answer(said.status, said.headers, said.read().decode())
+                return Answer(said.status, said.headers, said.read().decode(errors="replace"))
         except urllib.error.HTTPError as error:  # 304 too
             with error:
                 return Answer(error.code, error.headers, error.read().decode())
@@ -102,7 +102,7 @@ def addresses(a_day: Any, undisturbed: None) -> list[str]:
     values = row | {"site": "zurich", "date": "2025-01-31", "kind": "srt", "filename": "style.css"}
     app = create_app(a_day.dsn)
     to = app.url_map.bind("localhost")
-    asked = {"v1.search": "?q=hello", "v1.search_csv": "?q=hello"}
+    asked = {"v1.search": "?q=hello", "v1.search_csv": "?q=hello", "v1.search_parquet": "?q=hello"}
     return [
         to.build(rule.endpoint, {name: values[name] for name in rule.arguments}) + asked.get(rule.endpoint, "")
         for rule in app.url_map.iter_rules()

@@ -1,0 +1,226 @@
+"""Search: both ways to the hits find the same ones in the same order, page after page, and say where and when."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+
+from db import formats, search, transcripts
+from db.search import NoSuchHit, Question
+from db.transcripts import Scope
+
+COMMON, RARE = "tram", "seldom"
+
+
+@pytest.fixture
+def months(books: Any, speech: Callable[..., Any], failure: Callable[..., Any]) -> list[int]:
+    """Days of two sites, the common word in nearly all that is said; gives all recordings' ids."""
+    chance = random.Random(7)
+    for on in (date(2025, 1, 3), date(2025, 1, 1), date(2025, 1, 2)):
+        for site in ("zurich", "arosa"):
+            books.day("a", on=on, site=site)
+            said = [_something(chance, ordinal, speech, failure) for ordinal in range(80)]
+            assert books.record(books.one(), said, seal=80).settled
+    books.connection.execute(
+        "INSERT INTO flags (transcript_id, flag, day_id, value)"
+        " SELECT current_id, 'repetition', day_id, 3 FROM recordings WHERE current_id IS NOT NULL AND id % 5 = 0"
+    )
+    return list(books.rows("SELECT id FROM recordings ORDER BY id"))
+
+
+def _something(chance: random.Random, ordinal: int, speech: Callable[..., Any], failure: Callable[..., Any]) -> Any:
+    if chance.random() < 0.1:
+        return failure(ordinal)
+    words = [word for word, share in ((COMMON, 0.9), (RARE, 0.05), ("filler", 1)) if chance.random() < share]
+    return speech(ordinal, " ".join(words), language=chance.choice(["en", "de"]))
+
+
+@pytest.fixture(params=["by the index", "by walking", "by small steps"])
+def way(request: pytest.FixtureRequest, books: Any, months: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Nobody has counted the tables yet: the index is asked. Or they are counted: what is common is walked to."""
+    if request.param != "by the index":
+        books.connection.execute("ANALYZE")
+    if request.param == "by small steps":
+        monkeypatch.setattr(search, "STEP_MOST", 7)  # of a day's 80 recordings
+    yield request.param
+
+
+def pages(books: Any, question: Question) -> Iterator[search.Found]:
+    """All pages of an answer."""
+    found = search.search(books.connection, question)
+    yield found
+    while found.next is not None:
+        found = search.search(books.connection, Question(**_parts(question) | {"after": found.next}))
+        yield found
+
+
+def _parts(question: Question) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in question.__slots__}
+
+
+def all_of(books: Any, where: str) -> list[int]:
+    """The recordings of which something is true, in the order of hits; asked without any index or walk of ours."""
+    return list(
+        books.rows(
+            "SELECT r.id FROM recordings r JOIN transcripts t ON t.id = r.current_id JOIN days d ON d.id = r.day_id"
+            f" JOIN sites i ON i.id = d.site_id WHERE {where} ORDER BY d.date DESC, d.id, r.id"
+        )
+    )
+
+
+QUESTIONS = [
+    ({}, "true"),
+    ({"only": "de"}, "t.language = 'de'"),
+    ({"flag": "repetition"}, "mod(r.id, 5) = 0"),
+    ({"scope": Scope("arosa")}, "i.name = 'arosa'"),
+    ({"scope": Scope(None, date(2025, 1, 2), None)}, "d.date >= '2025-01-02'"),
+    ({"scope": Scope(None, None, date(2025, 1, 2))}, "d.date <= '2025-01-02'"),
+    ({"limit": 7}, "true"),
+    ({"limit": 500}, "true"),
+]
+
+
+@pytest.mark.parametrize(("asked", "where"), QUESTIONS, ids=str)
+@pytest.mark.parametrize("word", [COMMON, RARE])
+def test_both_ways_find_all_that_match_once_and_in_order_page_after_page(
+    books: Any, way: str, word: str, asked: dict[str, Any], where: str
+) -> None:
+    wanted = all_of(books, f"position('{word}' in t.text) > 0 AND {where}")
+    assert wanted
+    answers = list(pages(books, Question(word, **asked)))
+    assert [hit["recording_id"] for found in answers for hit in found.hits] == wanted
+    full = asked.get("limit", 20)
+    assert all(len(found.hits) == full for found in answers[:-1])
+    if way == "by the index" or word == RARE:
+        assert {found.total for found in answers} == {len(wanted)}
+    else:
+        assert answers[0].total in (None, len(wanted)), "what nobody counted is not told"
+
+
+def test_what_is_common_is_walked_to_and_what_is_rare_is_looked_up(books: Any, months: Any) -> None:
+    books.connection.execute("ANALYZE")
+    assert search.search(books.connection, Question(COMMON)).total is None
+    assert search.search(books.connection, Question(RARE, limit=3)).total == len(all_of(books, "t.text ~ 'seldom'"))
+
+
+def test_a_walk_that_does_not_find_what_was_expected_asks_the_index(
+    books: Any, speech: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for on, said in ((date(2025, 1, 1), COMMON), (date(2025, 1, 2), "other words")):
+        books.day("a", on=on)
+        assert books.record(books.one(), [speech(n, said) for n in range(250)], seal=250).settled
+    books.connection.execute("ANALYZE")
+    whole = Question(COMMON)
+    assert search.search(books.connection, whole).total is None
+    monkeypatch.setattr(search, "AT_LEAST", 0)
+    monkeypatch.setattr(search, "PATIENCE", 1)
+    given_up = search.search(books.connection, whole)
+    assert given_up.total == 250
+    assert [hit["date"] for hit in given_up.hits] == [date(2025, 1, 1)] * 20
+
+
+def test_only_the_version_that_readers_see_is_found(books: Any, way: str) -> None:
+    books.connection.execute(
+        "INSERT INTO transcripts (recording_id, run_id, run_key, version, outcome, language, text, words, word_count,"
+        f" part_id) SELECT recording_id, run_id, decode(repeat('aa', 16), 'hex'), 2, outcome, 'en', '{COMMON} unseen',"
+        " words, 2, part_id FROM transcripts"
+    )
+    assert search.search(books.connection, Question("unseen")).hits == []
+    hits = search.search(books.connection, Question(COMMON, limit=500)).hits
+    assert {hit["version"] for hit in hits} == {1}
+    assert [hit["recording_id"] for hit in hits] == all_of(books, f"t.text ~ '{COMMON}'")
+
+
+def test_what_is_not_sealed_is_not_walked_into(books: Any, speech: Callable[..., Any], way: str) -> None:
+    books.day("a", on=date(2025, 1, 4))
+    books.record(books.one(), [speech(n, COMMON) for n in range(3)])
+    assert search.search(books.connection, Question(COMMON)).hits[0]["date"] == date(2025, 1, 3)
+
+
+def test_a_page_goes_on_after_a_recording_that_is_there(books: Any, months: list[int]) -> None:
+    with pytest.raises(NoSuchHit, match="no recording 99999999 to go on after"):
+        search.search(books.connection, Question(COMMON, after=99999999))
+
+
+def test_a_query_of_stop_words_looks_for_nothing_and_says_so(books: Any, months: Any) -> None:
+    found = search.search(books.connection, Question("the or and"))
+    assert (found.hits, found.total, found.terms) == ([], 0, 0)
+    assert search.search(books.connection, Question(COMMON)).terms == 1
+
+
+def test_search_stems_each_text_in_its_own_language(books: Any, speech: Callable[..., Any]) -> None:
+    books.day("a")
+    books.record(
+        books.one(),
+        [
+            speech(0, "die Häuser am See", language="de"),
+            speech(1, "two houses by the lake", language="en"),
+            speech(2, "sprechen wir nicht davon", language="xx"),
+        ],
+        seal=3,
+    )
+
+    def found(query: str, language: str, only: str | None = None) -> list[str]:
+        hits = search.search(books.connection, Question(query, language=language, only=only)).hits
+        return sorted(hit["meta_id"] for hit in hits)
+
+    assert found("Haus", "de") == ["clip0"]  # Haus and Häuser have one German stem …
+    assert found("Häus", "en") == []  # … and no English one
+    assert found("house", "en") == ["clip1"]
+    assert found("house", "en", only="de") == []
+    assert found("sprechen", "xx") == ["clip2"]  # a language without a dictionary: word by word
+    assert found("sprecht", "xx") == []
+    assert books.rows("SELECT search::text FROM transcripts WHERE language = 'de'") == ["'haus':2 'see':4"]
+
+
+def test_search_says_what_it_looked_through(
+    books: Any, speech: Callable[..., Any], failure: Callable[..., Any]
+) -> None:
+    books.day("a")
+    books.record(books.one(), [speech(0), speech(1, ""), failure(2)], seal=3)
+    books.day("b", on=date(2025, 1, 2))
+    books.record(books.one(), [0])
+    found = search.search(books.connection, Question("hello\0"))
+    assert found.denominator == {"transcribed": 1, "no_speech": 1, "quarantined": 1, "unsealed": 1}
+    assert [row["date"] for row in found.open_days] == [date(2025, 1, 2)]
+    assert [(hit["excerpt"], hit["marks"]) for hit in found.hits] == [("hello world", [[0, 5]])]
+    scope = Scope(start=date(2025, 1, 2))
+    later = search.search(books.connection, Question("hello", scope))
+    assert (later.denominator["unsealed"], later.hits) == (1, [])
+    assert transcripts.denominator(books.connection, scope) == later.denominator
+
+
+# --- where and when --------------------------------------------------------------------------------------------------
+
+
+def test_no_text_can_mark_itself(books: Any, speech: Callable[..., Any]) -> None:
+    books.day("a")
+    books.record(books.one(), [speech(0, f"{search.BEGIN}so{search.END} we said hello to <<everybody>> there")], seal=1)
+    [hit] = search.search(books.connection, Question("hello")).hits
+    assert [hit["excerpt"][start:stop] for start, stop in hit["marks"]] == ["hello"]
+    assert hit["excerpt"] == "said hello to <<everybody>> there"
+
+
+def test_a_hit_says_when_it_is_said(books: Any, speech: Callable[..., Any]) -> None:
+    words = ({"word": "one", "start": 3.0}, {"word": "2"}, {"word": "three", "start": 4.5})
+    segments = [
+        {"start": 0.5, "end": 2.0, "text": " no words here", "words": []},
+        {"start": 3.0, "end": 5.0, "text": " one 2 three", "words": list(words)},
+    ]
+    books.day("a")
+    row = speech(0, "no words here one 2 three") | {"words": formats.pack(segments)}
+    books.record(books.one(), [row], seal=1)
+
+    def said(query: str) -> tuple[float | None, float | None]:
+        [hit] = search.search(books.connection, Question(query)).hits
+        return hit["segment"], hit["second"]
+
+    assert said("three") == (3.0, 4.5)
+    assert said("2") == (3.0, 3.0), "a word without a time has its neighbour's"
+    assert said("words") == (0.5, 0.5), "a segment without words has its own"
+    assert said("three or one") == (3.0, 3.0), "the first of several"
+    assert said("-absent") == (None, None), "what is not there is said at no time"
