@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
+from db.hiding import Hidden
+
 
 def empty_is_none(value: object) -> object:
     return None if value == "" else value
@@ -202,10 +204,13 @@ class WorkerSettings(Section):
 
 
 class ServeSettings(Section):
-    """Where the API listens."""
+    """Where the dashboard and the API listen, and what they show."""
 
     host: Annotated[str, Field(min_length=1)] = Field(default="127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8642, description="Port to listen on; 0: any free one.")
+    hide: Annotated[list[Hidden], NoDecode, BeforeValidator(words)] = Field(
+        default=[], description="What the dashboard and the API show to nobody: texts, authors."
+    )
 
 
 class ScheduleSettings(Section):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from flask import Flask, current_app, g
 
-from db import reports
+from db import hiding, reports
 from db.connect import Connection, connect
 from db.embedded import EmbeddedPostgres
 from db.errors import LedgerAway, NeedsConfiguration
 from db.roles import MONITOR_CONNECTIONS
+from monitor import hidden
 
 DSN = "DAYSCRIBE_MONITOR_DSN"
 REQUIRE_TLS = "DAYSCRIBE_LEDGER__REQUIRE_TLS"  # the setting of this name, as the command line knows it
@@ -83,5 +84,7 @@ def ledger() -> Connection:
     """This request's connection."""
     if "connection" not in g:
         g.connection = current_app.extensions["ledger"].open()
+        if kinds := hidden.kinds():
+            g.connection.row_factory = hiding.rows(kinds)
     connection: Connection = g.connection
     return connection

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 THREADS = 64  # questions that may be open at once; those that ask the ledger take turns (monitor/store.py)
 TOKEN_FILE, DSN = "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN"
+HIDE = "DAYSCRIBE_SERVE__HIDE"
 
 
 @click.command()
@@ -85,6 +86,7 @@ def _environment(settings: Settings) -> dict[str, str]:
             wiring.ledger_dsn(settings)
         environment[DSN] = f"embedded:{wiring.embedded(settings).root}" if own else settings.ledger.conninfo or ""
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
+    environment[HIDE] = " ".join(settings.serve.hide)
     return environment
 
 

@@ -6,7 +6,7 @@ from flask import Response
 from werkzeug.exceptions import NotFound
 
 from db import flags, formats, reports
-from monitor import asked
+from monitor import asked, hidden
 from monitor.answers import MIMETYPES, answer, inert
 from monitor.api.base import all_flags, the_recording, v1
 from monitor.store import ledger
@@ -33,6 +33,7 @@ def one_recording(recording_id: int) -> Response:
 def one_transcript(recording_id: int, kind: str) -> Response:
     """A recording's current transcript as a file."""
     asked.known()
+    hidden.texts_needed()
     row = the_recording(recording_id)
     if row["segments"] is None:
         why = f" ({row['failure_class']}: {row['failure_reason']})" if row["failure_class"] else ""

@@ -28,7 +28,9 @@ def recording(connection: Connection, recording_id: int, version: int | None) ->
     }  # fmt: skip
 
 
-def differences(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def differences(
+    ours: list[dict[str, Any]] | None, theirs: list[dict[str, Any]] | None
+) -> list[tuple[str, str, str]]:
     """Two versions' words as stretches (`equal`, `changed`; this one's words; the other's), in order."""
     one, other = (_words(segments)[:MOST_COMPARED] for segments in (ours, theirs))
     return [
@@ -37,5 +39,5 @@ def differences(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> lis
     ]
 
 
-def _words(segments: list[dict[str, Any]]) -> list[str]:
-    return " ".join(segment["text"] for segment in segments).split()
+def _words(segments: list[dict[str, Any]] | None) -> list[str]:
+    return " ".join(segment["text"] for segment in segments or ()).split()  # None: they are hidden

@@ -55,7 +55,7 @@ def _second() -> float | None:
 
 def _segments(shown: dict[str, Any] | None, second: float | None) -> list[dict[str, Any]]:
     """The segments as they are shown: words by how sure the aligner is, and whether the cited second is theirs."""
-    if shown is None:
+    if shown is None or shown["segments"] is None:  # hidden
         return []
     found = []
     for segment in shown["segments"]:

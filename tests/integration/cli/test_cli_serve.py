@@ -122,3 +122,12 @@ def test_serve_logs_in_as_whom_the_monitors_own_setting_says(served: Any, a_day:
     for path in ("/readyz", "/pipeline/status", "/api/v1/days/zurich/2025-01-31", "/api/v1/search?q=hello"):
         assert get(address + path)[0] == 200
     assert json.loads(get(f"{address}/api/v1/recordings/{a_day.ids['hello']}")[1])["text"] == "hello wide world"
+
+
+def test_serve_hides_what_the_settings_name(served: Any, a_day: Any, tmp_path: Path) -> None:
+    (tmp_path / "dayscribe.toml").write_text('[serve]\nhide = ["texts"]\n')
+    address, _ = served()
+
+    recording = f"{address}/api/v1/recordings/{a_day.ids['hello']}"
+    assert (get(recording)[0], json.loads(get(recording)[1])["text"]) == (200, None)
+    assert [get(f"{recording}.txt")[0], get(f"{address}/search?q=hello")[0]] == [403, 403]
