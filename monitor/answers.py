@@ -7,6 +7,7 @@ import math
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import date
+from hashlib import sha256
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -82,10 +83,19 @@ def _wants_a_page() -> bool:
 
 
 def install(app: Flask) -> None:
-    """Answer every error in one form, and log none of what was asked or found."""
+    """Answer every error in one form, log none of what was asked or found, and send nothing twice that stood still."""
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(DayscribeError, _ours)
     app.register_error_handler(Exception, _unforeseen)
+    app.after_request(_only_news)
+
+
+def _only_news(response: Response) -> Response:
+    """The ETag is the content's: whoever looks again is told when nothing moved. Files have tags of their own."""
+    if response.status_code == HTTPStatus.OK and not response.is_streamed and not response.get_etag()[0]:
+        response.set_etag(sha256(response.get_data()).hexdigest()[:32])
+        response.make_conditional(request)
+    return response
 
 
 def _refused(error: HTTPException) -> Response:

@@ -18,6 +18,8 @@ from monitor.store import ledger
 
 FRAGMENTS = Path(__file__).parents[1] / "openapi"  # one file for each module of routes; base.json is what they share
 
+ANYWHERE = ("304",)  # what every route may answer
+
 
 @root.get("/healthz")
 def healthz() -> Response:
@@ -61,6 +63,8 @@ def document() -> dict[str, Any]:
             more = json.loads(file.read_text(encoding="utf-8"))
             whole["paths"] |= more["paths"]
             whole["components"]["schemas"] |= more.get("schemas", {})
+    for operation in whole["paths"].values():
+        operation["get"]["responses"] |= {status: {"$ref": f"#/components/responses/{status}"} for status in ANYWHERE}
     return whole
 
 

@@ -28,9 +28,7 @@ def recording(connection: Connection, recording_id: int, version: int | None) ->
     }  # fmt: skip
 
 
-def differences(
-    ours: list[dict[str, Any]] | None, theirs: list[dict[str, Any]] | None
-) -> list[tuple[str, str, str]]:
+def differences(ours: list[dict[str, Any]] | None, theirs: list[dict[str, Any]] | None) -> list[tuple[str, str, str]]:
     """Two versions' words as stretches (`equal`, `changed`; this one's words; the other's), in order."""
     one, other = (_words(segments)[:MOST_COMPARED] for segments in (ours, theirs))
     return [

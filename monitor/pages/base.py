@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, render_template, request, url_for
+from flask import Blueprint, Flask, Response, current_app, render_template, url_for
 
 from monitor.documents import banner
 from monitor.pages import filters
@@ -25,15 +25,11 @@ def install(app: Flask) -> None:
 
 
 def show(template: str, /, *, live: bool = False, **values: Any) -> Response:
-    """The page; its ETag is its content's, so that whoever looks again is told when nothing moved. `live` ones look
-    again by themselves."""
+    """The page; `live` ones look again by themselves."""
     text = render_template(
         template, warnings=banner.warnings(ledger()), live_seconds=LIVE_SECONDS if live else None, **values
     )
-    response = Response(text, mimetype="text/html")
-    response.set_etag(sha256(text.encode()).hexdigest()[:32])
-    response.make_conditional(request)
-    return response
+    return Response(text, mimetype="text/html")
 
 
 def static(name: str) -> str:

@@ -224,6 +224,25 @@ def test_every_answer_carries_the_headers(app: Flask, client: FlaskClient, a_day
         assert client.head(path).data == b""
 
 
+def test_an_answer_that_has_not_changed_is_not_sent_again(app: Flask, client: FlaskClient, a_day: Any) -> None:
+    clocked = ("/metrics", "/pipeline/status", "/api/v1/health")
+    for path in every_path(app, a_day):
+        first = client.get(path)
+        again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        if path not in clocked:
+            assert (path, again.status_code, again.data) == (path, 304, b"")
+            assert again.headers["ETag"] == first.headers["ETag"]
+        assert {name: again.headers[name] for name in HEADERS} == HEADERS
+        assert client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
+    before = client.get(f"{DAY}/recordings").headers["ETag"]
+    a_day.connection.execute("UPDATE recordings SET seconds = 7 WHERE id = %s", [a_day.ids["hello"]])
+    changed = client.get(f"{DAY}/recordings", headers={"If-None-Match": before})
+    assert (changed.status_code, changed.get_json()["recordings"][0]["seconds"]) == (200, 7)
+    refused = client.get("/api/v1/recordings/99999999", headers={"If-None-Match": "*"})
+    assert is_a_problem(refused, 404)
+    assert "ETag" not in refused.headers
+
+
 # --- hostile content -------------------------------------------------------------------------------------------------
 
 
