@@ -147,7 +147,9 @@ def record(
         part_id = parts.put_part(connection, SQL["put_part"], part, run_id, len(results), plan_id=plan_id)
         if part_id is None:
             return parts.Recorded(new=False, settled=False, stale=False)
-        made = _put_results(connection, part, where, (part_id, run_id, plan_id if held["forced"] else 0), results)
+        known = _lock_recordings(connection, part.shard_id, None if sealed else [one["ordinal"] for one in results])
+        ids = (part_id, run_id, plan_id if held["forced"] else 0)
+        made = _put_results(connection, part, where, ids, results, known=known)
         faults.point("record.intx")
         ours = held["state"] == "leased" and held["epoch"] == part.epoch
         if ours and made:
@@ -163,12 +165,12 @@ def _put_results(
     where: Mapping[str, int],
     ids: tuple[int, int, int],
     results: Sequence[Mapping[str, Any]],
+    *,
+    known: Mapping[int, bytes],
 ) -> int:
     """How many recordings of the plan have their outcome by it."""
     part_id, run_id, forced_by = ids
     made = 0
-    wanted = {"shard_id": part.shard_id, "ordinals": [result["ordinal"] for result in results]}
-    known = {row["ordinal"]: row["sha256"] for row in connection.execute(SQL["lock_recordings"], wanted)}
     common = {"part_id": part_id, "run_id": run_id, "run_key": part.run_key, "forced_by": forced_by, **where}
     for result in results:
         if known.get(result["ordinal"]) != result["sha256"]:
@@ -183,17 +185,25 @@ def _put_results(
     return made
 
 
+def _lock_recordings(connection: Connection, shard_id: int, ordinals: list[int] | None) -> dict[int, bytes]:
+    """ordinal → sha256 of these recordings, or of all; after the day and the plan's shard, in one order for all."""
+    rows = connection.execute(SQL["lock_recordings"], {"shard_id": shard_id, "ordinals": ordinals})
+    return {row["ordinal"]: row["sha256"] for row in rows}
+
+
 def _settle_if_done(connection: Connection, plan_id: int, row: Mapping[str, Any], *, actor: str) -> bool:
     """Note what others made meanwhile; settle the shard if that was all of it."""
     where = {"plan_id": plan_id, "shard_id": row["id"], "epoch": row["epoch"]}
     with connection.transaction():
         day_id = days.lock_of_shard(connection, row["id"])
+        connection.execute(SQL["lock_shard"], where)
+        _lock_recordings(connection, row["id"], None)
         return _finish(connection, where, day_id, actor=actor)
 
 
 def _finish(connection: Connection, where: Mapping[str, int], day_id: int, *, actor: str) -> bool:
     """When nothing of the shard is left to make: all of it becomes current, the shard is settled, the plan perhaps
-    closed; in the caller's transaction, which holds the day's row."""
+    closed; in the caller's transaction, which holds the day's row, the plan's shard and all its recordings."""
     connection.execute(SQL["note_known"], where)
     left = connection.execute(SQL["left"], where).fetchone()
     held = connection.execute(SQL["lock_shard"], where).fetchone()
@@ -255,6 +265,7 @@ def adopt(connection: Connection, plan: plans.Plan, *, actor: str) -> int:
         touched = [row["day_id"] for row in connection.execute(SQL["days_of"], {"plan_id": plan.id})]
         for day_id in touched:  # the days first, in one order for everyone
             days.lock(connection, day_id)
+        connection.execute(SQL["lock_made"], {"plan_id": plan.id})
         moved = connection.execute(SQL["make_current"], {"plan_id": plan.id, "shard_id": None}).rowcount
         if moved:
             for day_id in touched:

@@ -112,9 +112,16 @@ FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.shard_id = %(shard_id)s
 ON CONFLICT (name) DO NOTHING RETURNING id;
 
 -- name: lock_recordings
--- In the order of their ids; versions are counted only afterwards.
-SELECT r.ordinal, r.sha256 FROM recordings r WHERE r.shard_id = %(shard_id)s AND r.ordinal = ANY (%(ordinals)s)
+-- In the order of their ids; versions are counted only afterwards. Without ordinals all of the shard: whoever lets readers
+-- see it moves those of earlier parts, too, and would take them after these while another plan goes through them in order.
+SELECT r.ordinal, r.sha256 FROM recordings r
+WHERE r.shard_id = %(shard_id)s AND (%(ordinals)s::int[] IS NULL OR r.ordinal = ANY (%(ordinals)s::int[]))
 ORDER BY r.id FOR NO KEY UPDATE;
+
+-- name: lock_made
+-- What a trial made of whole shards, in the order of their ids.
+SELECT r.id FROM recordings r JOIN plan_recordings q ON q.recording_id = r.id
+WHERE q.plan_id = %(plan_id)s AND q.outcome IN ('remade', 'known') ORDER BY r.id FOR NO KEY UPDATE OF r;
 
 -- name: put_result
 -- One version more of a recording; the first for (recording, key) wins, whoever brings it.
