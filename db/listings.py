@@ -57,6 +57,7 @@ def take(
         here = {"day_id": day_id, "number": begun["listings"]}
         _put(connection, files, here)
         gone = connection.execute(SQL["gone"], here | {"at_hand": at_hand}).fetchall()
+        connection.execute(SQL["gone_since"], here)
         doubles = _paths(connection.execute(SQL["doubles"], here))
         grew = connection.execute(SQL["grew"], here).fetchone()
         assert grew is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import events, runs
+from db import events, runs, transfers
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove
 from db.sql import load
@@ -239,6 +239,18 @@ def shards(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
     return connection.execute(SQL["shards"], {"plan_id": plan_id}).fetchall()
 
 
+@translated()
+def awaited(connection: Connection, plan_id: int) -> dict[str, int]:
+    """What has to be fetched before the plan can read it: archives, bytes, and how many archives are moving."""
+    return _one(connection, "awaited", plan_id=plan_id)
+
+
+@translated()
+def awaited_days(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
+    """site, date and day_id of the days of which something has to be fetched for the plan."""
+    return connection.execute(SQL["awaited_days"], {"plan_id": plan_id}).fetchall()
+
+
 def recordings(connection: Connection, plan_id: int, *, size: int = 1000) -> Iterator[dict[str, Any]]:
     """Every recording of the plan, page by page: what was, why it is made again, what came of it."""
     after = 0
@@ -275,9 +287,10 @@ def put_estimate(connection: Connection, plan_id: int, estimate: Mapping[str, An
 @translated()
 def move(connection: Connection, plan: Plan, verb: str, *, actor: str) -> None:
     """Open, pause, resume or cancel it; IllegalMove from a state that does not allow it. Resuming a plan that is done
-    takes up what failed of it."""
+    takes up what failed of it. What an open plan reads is kept, and what was let go of it fetched again."""
     sources, to = MOVES[verb]
     with connection.transaction():
+        days_of = connection.execute(SQL["lock_days"], {"plan_id": plan.id}).fetchall() if to == OPEN else []
         now = get(connection, plan.id)
         if now.state not in sources:
             raise IllegalMove(f"Plan {plan.id} is {now.state}; to {verb} it, it has to be {' or '.join(sources)}.")
@@ -285,6 +298,8 @@ def move(connection: Connection, plan: Plan, verb: str, *, actor: str) -> None:
             raise IllegalMove(f"Plan {plan.id} is done, and nothing of it failed.")
         if connection.execute(SQL["move"], {"id": plan.id, "to": to, "from": list(sources)}).rowcount != 1:
             raise IllegalMove(f"Plan {plan.id} has ended meanwhile; see: dayscribe plans show {plan.id}")
+        if to == OPEN:
+            transfers.want_again(connection, plan.id, [row["id"] for row in days_of])
         events.add(connection, f"plan.{to}", actor=actor, plan=plan.id)
 
 

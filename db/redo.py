@@ -12,6 +12,7 @@ from db import days, events, faults, parts, plans
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove, LeaseLost
 from db.jobs import Waiting
+from db.names import display
 from db.shards import Leased
 from db.sql import load
 
@@ -282,6 +283,41 @@ def close_stuck(connection: Connection, *, actor: str) -> int:
         with connection.transaction():
             closed += close_if_done(connection, row["id"], actor=actor)
     return closed
+
+
+@translated()
+def give_up_out_of_reach(
+    connection: Connection, *, attempts: int, again: timedelta, actor: str
+) -> list[tuple[int, str]]:
+    """Fail the shards of open plans whose audio was let go and comes no more: it was tried so often, or its source was
+    seen without it twice so far apart; the plan and why, of each."""
+    given_up = []
+    for row in connection.execute(SQL["out_of_reach"], {"attempts": attempts, "again": again}).fetchall():
+        kind, reason = _out_of_reach(row)
+        failure = {"failure_class": kind, "failure_reason": reason}
+        with connection.transaction():
+            if connection.execute(SQL["fail_unread"], row | failure).rowcount == 1:
+                told: dict[str, Any] = {"plan": row["plan_id"]} | failure
+                events.add(connection, "plan.shard_failed", actor=actor, shard_id=row["shard_id"], **told)
+                close_if_done(connection, row["plan_id"], actor=actor)
+                given_up.append((int(row["plan_id"]), reason))
+    return given_up
+
+
+def _out_of_reach(row: Mapping[str, Any]) -> tuple[str, str]:
+    name = display(row["path"].rpartition(b"/")[2])
+    then = "; when it can be had again: dayscribe plans resume"
+    if row["stays"]:
+        return "source_missing", f"{name} was let go, and nothing brings the files of {row['site']} here any more{then}"
+    if row["gone"]:
+        return "source_missing", f"{name} was let go, and its source lists it no more{then}"
+    if row["arrived_size"] is not None and row["size"] != row["arrived_size"]:
+        told = f"its source has {row['size']:,} bytes now, {row['arrived_size']:,} were transcribed"
+        return "archive_damaged", f"{name} is not the archive that was transcribed first: {told}{then}"
+    return (
+        "source_missing",
+        f"{name} was let go and did not come again: {row['reason'] or 'somebody cancelled that'}{then}",
+    )
 
 
 @translated()

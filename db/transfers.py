@@ -47,6 +47,7 @@ class Transfer:
     date: date
     day_state: str
     overdue: bool | None  # its mover should have ended it long ago
+    unwanted: bool  # nobody was asked for it yet, and it fetches again what no plan reads any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def intend(
             return None
         paths = [file["path"] for file in files]
         connection.execute(SQL["take"], {"id": row["id"], "day_id": day_id, "paths": paths})
+        connection.execute(SQL["tidy_anew"], {"id": row["id"], "day_id": day_id})
         detail: dict[str, Any] = {"transfer": row["id"], "kind": what, "files": len(files), "bytes": values["bytes"]}
         events.add(connection, "transfer.intended", actor=owner, day_id=day_id, **detail)
         return int(row["id"])
@@ -302,20 +304,42 @@ def to_tidy(connection: Connection, *, keep: timedelta, limit: int) -> list[dict
 @translated()
 def let_go(connection: Connection, day_id: int) -> list[bytes]:
     """Mark the archives of the day that may be removed; their paths, and those that an earlier call marked and nobody
-    removed."""
-    return [row["path"] for row in connection.execute(SQL["let_go"], {"day_id": day_id})]
+    removed. The day is held meanwhile: a plan that is opened has its archives, or has them fetched."""
+    with connection.transaction():
+        days.lock(connection, day_id)
+        return [row["path"] for row in connection.execute(SQL["let_go"], {"day_id": day_id}).fetchall()]
+
+
+@translated()
+def want_again(connection: Connection, plan_id: int, day_ids: Sequence[int]) -> None:
+    """A plan is open: what was let go of these days and it reads is fetched again, as if it had never been tried."""
+    connection.execute(SQL["tried_anew"], {"plan_id": plan_id})
+    connection.execute(SQL["wanted_again"], {"days": list(day_ids)})
+
+
+@translated()
+def vanished(connection: Connection, day_id: int) -> dict[str, Any]:
+    """files that open plans read and the day's source no longer lists, and for how many seconds: gone_for."""
+    row = connection.execute(SQL["vanished"], {"day_id": day_id}).fetchone()
+    assert row is not None
+    return row
 
 
 @translated()
 def gone_now(connection: Connection, day_id: int, paths: Sequence[bytes]) -> None:
-    """These are removed."""
-    connection.execute(SQL["gone_now"], {"day_id": day_id, "paths": list(paths)})
+    """These are removed; a plan that was opened meanwhile has them fetched."""
+    with connection.transaction():
+        days.lock(connection, day_id)
+        connection.execute(SQL["gone_now"], {"day_id": day_id, "paths": list(paths)})
+        connection.execute(SQL["wanted_again"], {"days": [day_id]})
 
 
 @translated()
 def tidied(connection: Connection, day_id: int) -> None:
-    """Nothing of the day is left to let go, but for what a sample keeps: that is looked at again."""
-    connection.execute(SQL["tidied"], {"day_id": day_id})
+    """Nothing of the day is left to let go, but for what a sample or a plan keeps: that is looked at again."""
+    with connection.transaction():
+        days.lock(connection, day_id)  # else it is called done over what was just ordered to come again
+        connection.execute(SQL["tidied"], {"day_id": day_id})
 
 
 @translated()

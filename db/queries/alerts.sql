@@ -97,7 +97,9 @@ WITH work AS (
         AND EXISTS (SELECT FROM shards s WHERE s.day_id = d.id AND s.state IN ('ready', 'leased'))
     UNION ALL
     SELECT p.changed FROM plans p WHERE p.state = 'open'
-        AND EXISTS (SELECT FROM plan_shards s WHERE s.plan_id = p.id AND s.state IN ('ready', 'leased'))
+        AND EXISTS (SELECT FROM plan_shards s WHERE s.plan_id = p.id AND s.state IN ('ready', 'leased')
+            AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+                WHERE h.id = s.shard_id AND f.state = 'removed'))
 )
 SELECT count(*) AS open, extract(epoch FROM clock_timestamp() - min(since))::float8 AS seconds FROM work;
 

@@ -8,7 +8,7 @@ VALUES (%(day_id)s, %(path)s, %(kind)s, %(slot)s, %(size)s, %(algorithm)s, %(che
 ON CONFLICT (day_id, path) DO UPDATE SET kind = EXCLUDED.kind, slot = EXCLUDED.slot, size = EXCLUDED.size,
     algorithm = EXCLUDED.algorithm, checksum = EXCLUDED.checksum, modified = EXCLUDED.modified, seen = EXCLUDED.seen,
     arrived_size = coalesce(files.arrived_size, CASE WHEN files.state = 'arrived' THEN EXCLUDED.size END),
-    state = CASE files.state WHEN 'gone' THEN CASE WHEN files.arrived IS NULL THEN 'listed' ELSE 'arrived' END ELSE files.state END;
+    gone = NULL, state = CASE files.state WHEN 'gone' THEN CASE WHEN files.arrived IS NULL THEN 'listed' ELSE 'arrived' END ELSE files.state END;
 
 -- name: gone
 -- What is here by now stays here, whatever its source lists; but for files that are worked where they lie.
@@ -17,6 +17,11 @@ UPDATE files SET state = 'gone', gone = clock_timestamp(),
 WHERE day_id = %(day_id)s AND seen < %(number)s
     AND (state IN ('listed', 'missing', 'wrong') OR (state = 'arrived' AND %(at_hand)s)) AND transfer_id IS NULL
 RETURNING path, kind, arrived IS NOT NULL AS here;
+
+-- name: gone_since
+-- What was worked and let go stays that; it is only noted since when it can be had no more.
+UPDATE files SET gone = clock_timestamp()
+WHERE day_id = %(day_id)s AND seen < %(number)s AND state = 'removed' AND gone IS NULL AND transfer_id IS NULL;
 
 -- name: doubles
 -- One file stands for each slot and kind: the one that is worked already, else one that is here, else the last by name.
@@ -92,8 +97,10 @@ SELECT kind, count(*) AS expected, count(*) FILTER (WHERE state IN ('arrived', '
 FROM files WHERE day_id = %(day_id)s AND kind <> 'double' AND (state <> 'gone' OR arrived IS NULL) GROUP BY kind ORDER BY kind;
 
 -- name: amiss
+-- What should have come and did not; also what was worked, let go, and did not come again.
 SELECT path, kind, slot, state, reason, tries, size FROM files
-WHERE day_id = %(day_id)s AND (state IN ('missing', 'wrong', 'waived') OR (state = 'gone' AND arrived IS NULL)) ORDER BY kind, path LIMIT %(limit)s;
+WHERE day_id = %(day_id)s AND (state IN ('missing', 'wrong', 'waived') OR (state = 'gone' AND arrived IS NULL)
+    OR (state = 'removed' AND reason <> 'to be removed')) ORDER BY kind, path LIMIT %(limit)s;
 
 -- name: look_again
 UPDATE days SET look_at = clock_timestamp() + %(wait)s, look_tries = look_tries + %(failed)s, message = coalesce(%(message)s, message)

@@ -183,7 +183,10 @@ JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 WHERE q.plan_id = %(plan_id)s AND q.recording_id > %(after)s ORDER BY q.recording_id LIMIT %(limit)s;
 
 -- name: shards
-SELECT p.shard_id AS id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged
+-- `how` its files come here: NULL where they are at hand; `lost`: its source was seen without one of them.
+SELECT p.shard_id AS id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged,
+    i.route ->> 'how' AS how, EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = s.name
+        AND (f.gone IS NOT NULL OR f.size <> f.arrived_size)) AS lost
 FROM plan_shards p JOIN shards s ON s.id = p.shard_id JOIN days d ON d.id = p.day_id JOIN sites i ON i.id = d.site_id
 WHERE p.plan_id = %(plan_id)s ORDER BY p.place;
 
@@ -229,4 +232,23 @@ WHERE s.plan_id = %(id)s AND s.state = 'done'
 -- name: claimable
 SELECT count(*) AS shards FROM plan_shards s JOIN plans p ON p.id = s.plan_id
 WHERE s.plan_id = %(plan_id)s AND s.day_id = %(day_id)s AND p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
-    OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts));
+    OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
+    AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+        WHERE h.id = s.shard_id AND f.state = 'removed');
+
+-- name: lock_days
+-- In the order in which everyone takes them.
+SELECT id FROM days WHERE id IN (SELECT day_id FROM plan_shards WHERE plan_id = %(plan_id)s) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: awaited
+-- What the plan waits for: archives that were let go, their bytes, and how many of them are on their way.
+SELECT count(DISTINCT k.shard_id) AS archives, coalesce(sum(f.size), 0)::bigint AS bytes,
+    count(DISTINCT k.shard_id) FILTER (WHERE f.transfer_id IS NOT NULL) AS moving
+FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
+WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = 'removed';
+
+-- name: awaited_days
+SELECT DISTINCT i.name AS site, d.date, d.id AS day_id
+FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
+JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
+WHERE k.plan_id = %(plan_id)s AND k.state = 'ready' AND f.state = 'removed' ORDER BY d.date, i.name;

@@ -6,16 +6,21 @@ SELECT coalesce(sum(r.seconds), 0)::float8 AS seconds FROM plan_recordings q JOI
 WHERE q.plan_id = %(plan_id)s AND q.outcome = 'remade';
 
 -- name: claim
--- Fresh shards of the plan and those whose lease has lapsed, in its order; every claim raises the epoch.
+-- Fresh shards of the plan and those whose lease has lapsed, in its order; every claim raises the epoch. What was let go has
+-- to come again first.
 WITH fresh AS (
     SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'ready' AND s.ready_at <= now()
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
+        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+            WHERE h.id = s.shard_id AND f.state = 'removed')
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), lapsed AS (
     SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
+        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+            WHERE h.id = s.shard_id AND f.state = 'removed')
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), taken AS (
     SELECT shard_id FROM (SELECT * FROM lapsed UNION ALL SELECT * FROM fresh) u ORDER BY place LIMIT %(count)s
@@ -43,13 +48,17 @@ SELECT EXISTS (
     SELECT FROM plan_shards s JOIN plans p ON p.id = s.plan_id WHERE s.plan_id = %(plan_id)s AND p.state = 'open'
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
         AND ((s.state = 'ready' AND s.ready_at <= now()) OR (s.state = 'leased' AND s.lease_until < now()))
+        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+            WHERE h.id = s.shard_id AND f.state = 'removed')
 ) AS so;
 
 -- name: next_lapse
--- Seconds until the next claimable moment of the plan.
-SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE state WHEN 'leased' THEN lease_until ELSE ready_at END)
+-- Seconds until the next claimable moment of the plan; what has to be fetched first is nothing that a worker waits for.
+SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE s.state WHEN 'leased' THEN s.lease_until ELSE s.ready_at END)
     - clock_timestamp()))::float8 AS seconds
-FROM plan_shards WHERE plan_id = %(plan_id)s AND state IN ('ready', 'leased');
+FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.state IN ('ready', 'leased')
+    AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
+        WHERE h.id = s.shard_id AND f.state = 'removed');
 
 -- name: exhausted
 -- Of a plan, or of all.
@@ -80,6 +89,7 @@ FROM (
     FROM plans p JOIN plan_shards s ON s.plan_id = p.id JOIN shards h ON h.id = s.shard_id
     WHERE p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
         OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
+        AND NOT EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = h.name AND f.state = 'removed')
     GROUP BY s.plan_id, s.day_id
 ) w
 JOIN days d ON d.id = w.day_id JOIN sites i ON i.id = d.site_id
@@ -185,6 +195,24 @@ UPDATE shards SET judged = NULL WHERE id = %(shard_id)s AND judged IS NOT NULL;
 UPDATE plan_shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = now(),
     failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
 WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'leased';
+
+-- name: out_of_reach
+-- What open plans read, was let go, and comes no more: its source lists it no more, has it in another size, or it was tried
+-- often enough; of days that have been listed since it was wanted. A row a shard.
+SELECT DISTINCT ON (k.plan_id, k.place) k.plan_id, k.shard_id, k.epoch, f.path, f.reason, f.size, f.arrived_size, f.gone IS NOT NULL AS gone,
+    i.name AS site, i.route = '{}' AS stays
+FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
+JOIN files f ON f.day_id = s.day_id AND f.shard = s.name JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
+WHERE p.state = 'open' AND k.state = 'ready' AND f.state = 'removed' AND f.reason IS DISTINCT FROM 'to be removed'
+    AND f.transfer_id IS NULL AND (i.route = '{}' OR (
+        (d.look_at IS NULL OR d.look_at > clock_timestamp()) AND d.look_tries = 0 AND (f.gone < clock_timestamp() - %(again)s
+            OR f.size <> f.arrived_size OR f.tries >= %(attempts)s)))
+ORDER BY k.plan_id, k.place, f.path;
+
+-- name: fail_unread
+-- Only what nobody has claimed since.
+UPDATE plan_shards SET state = 'failed', changed = now(), failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
+WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND state = 'ready';
 
 -- name: give_up
 -- Looked at again: a worker that was late may have renewed meanwhile.

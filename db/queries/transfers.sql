@@ -1,7 +1,12 @@
 -- name: wanted
--- What has to be fetched of a day and is not on its way.
-SELECT path, size FROM files WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND state IN ('listed', 'missing', 'wrong')
-    AND tries < %(attempts)s AND transfer_id IS NULL ORDER BY path LIMIT %(limit)s;
+-- What has to be fetched of a day and is not on its way: what never came, and what was let go and an open plan reads again;
+-- but not what its source no longer lists, or has in another size than was worked.
+SELECT path, size FROM files WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s AND transfer_id IS NULL
+    AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
+        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
+            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')))
+ORDER BY path LIMIT %(limit)s;
 
 -- name: intend
 -- Nothing comes back when the day has one of this kind under way.
@@ -11,11 +16,21 @@ VALUES (%(day_id)s, %(what)s, %(owner)s, %(submission)s, %(files)s, %(bytes)s) O
 -- name: take
 UPDATE files SET transfer_id = %(id)s WHERE day_id = %(day_id)s AND path = ANY (%(paths)s);
 
+-- name: tidy_anew
+-- What comes again is let go again, and whatever of it came and is not whole.
+UPDATE days SET tidied = NULL, tidy_at = NULL
+WHERE id = %(day_id)s AND EXISTS (SELECT FROM files WHERE transfer_id = %(id)s AND state = 'removed');
+
 -- name: live
 -- Transfers that are not over, oldest first.
 SELECT t.id, t.day_id, t.what, t.owner, t.submission_id AS submission, t.task_id AS task, t.state, t.bytes, t.files, t.message,
     t.expected_files, t.expected_bytes, t.deadline, t.created, t.polled, t.finished, i.name AS site, d.date, d.state AS day_state,
-    t.deadline < clock_timestamp() - %(grace)s AS overdue
+    t.deadline < clock_timestamp() - %(grace)s AS overdue,
+    t.task_id IS NULL AND NOT EXISTS (
+        SELECT FROM files f WHERE f.transfer_id = t.id AND (f.state <> 'removed' OR EXISTS (
+            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
+            WHERE s.day_id = f.day_id AND s.name = f.shard AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
+    ) AS unwanted
 FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
 WHERE t.finished IS NULL AND (%(id)s::bigint IS NULL OR t.id = %(id)s) ORDER BY t.polled NULLS FIRST, t.id;
 
@@ -28,7 +43,12 @@ WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(date)s::date IS NULL 
 ORDER BY t.id DESC LIMIT %(limit)s;
 
 -- name: files_of
-SELECT path, kind, slot, size, algorithm, checksum FROM files WHERE transfer_id = %(id)s ORDER BY path;
+-- What comes again has to be what was worked: of an archive the seal says what that was.
+SELECT f.path, f.kind, f.slot, f.size, s.id IS NOT NULL AS sealed,
+    CASE WHEN s.id IS NULL THEN f.algorithm ELSE 'sha256' END AS algorithm,
+    CASE WHEN s.id IS NULL THEN f.checksum ELSE encode(s.seal_sha256, 'hex') END AS checksum
+FROM files f LEFT JOIN shards s ON f.state = 'removed' AND s.day_id = f.day_id AND s.name = f.shard AND NOT s.loose AND s.seal_size = f.size
+WHERE f.transfer_id = %(id)s ORDER BY f.path;
 
 -- name: renamed
 -- Its submission was never taken: it gets another one.
@@ -55,13 +75,18 @@ UPDATE files SET state = 'arrived', arrived = clock_timestamp(), arrived_size = 
 WHERE day_id = %(day_id)s AND path = %(path)s AND transfer_id = %(id)s;
 
 -- name: not_arrived
-UPDATE files SET state = %(state)s, reason = %(reason)s, transfer_id = NULL, tries = tries + %(charge)s
+-- What was worked and does not come again was worked all the same.
+UPDATE files SET state = CASE state WHEN 'removed' THEN state ELSE %(state)s END, reason = %(reason)s, transfer_id = NULL,
+    tries = tries + %(charge)s
 WHERE day_id = %(day_id)s AND path = %(path)s AND transfer_id = %(id)s;
 
 -- name: give_up
 -- Somebody stopped what was to bring these: they are not fetched again until a person says so.
 UPDATE files SET tries = greatest(tries, %(attempts)s) WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s)
-    AND state IN ('listed', 'missing', 'wrong') AND transfer_id IS NULL;
+    AND transfer_id IS NULL AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
+        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
+            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')));
 
 -- name: asked
 -- It did not answer: the others have their turn before it is asked again.
@@ -124,19 +149,42 @@ ORDER BY d.finished LIMIT %(limit)s;
 -- name: let_go
 -- Law 3: only of a sealed shard, all of whose recordings are accounted for, and none of which people still have to judge, or
 -- a plan to make again.
--- What was marked and not removed comes again.
+-- What was marked is gone, and is removed whatever is wanted since (a plan has it fetched again); so is what came again and
+-- was not whole. What is on its way is looked at when it is here.
 UPDATE files f SET state = 'removed', reason = 'to be removed' FROM days d, shards s
 WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AND f.day_id = d.id AND s.day_id = d.id
     AND s.name = f.shard AND s.state = 'done' AND s.sealed IS NOT NULL AND f.kind IN ('archive', 'loose')
-    AND f.state IN ('arrived', 'removed') AND (f.state = 'arrived' OR f.reason IS NOT NULL)
+    AND f.state IN ('arrived', 'removed') AND (f.state = 'arrived' OR f.reason IS NOT NULL) AND f.transfer_id IS NULL
     AND NOT EXISTS (SELECT FROM recordings r WHERE r.shard_id = s.id AND r.state = 'provisional')
     AND (SELECT count(*) FROM recordings r WHERE r.shard_id = s.id) = s.seal_recordings
     AND NOT EXISTS (
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
         WHERE m.released IS NULL AND r.shard_id = s.id)
-    AND NOT EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-        WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))
+    AND (f.reason IS NOT DISTINCT FROM 'to be removed' OR NOT EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
+        WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
 RETURNING f.path;
+
+-- name: wanted_again
+-- An open plan reads what was let go: the day is listed now, and what its source still has is fetched.
+UPDATE days d SET look_at = clock_timestamp() FROM sites i
+WHERE d.id = ANY (%(days)s) AND i.id = d.site_id AND i.route <> '{}' AND EXISTS (
+    SELECT FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
+    JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
+    WHERE f.day_id = d.id AND f.state = 'removed' AND k.state IN ('ready', 'leased') AND p.state = 'open');
+
+-- name: tried_anew
+-- Whatever hindered it earlier.
+UPDATE files f SET tries = 0 FROM plan_shards k JOIN shards s ON s.id = k.shard_id
+WHERE k.plan_id = %(plan_id)s AND k.state = 'ready' AND f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed'
+    AND f.tries > 0;
+
+-- name: vanished
+-- What open plans read of the day and its source no longer lists, and for how long the last of it.
+SELECT count(*) AS files, coalesce(extract(epoch FROM clock_timestamp() - max(f.gone)), 0)::float8 AS gone_for
+FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
+WHERE f.day_id = %(day_id)s AND f.state = 'removed' AND f.gone IS NOT NULL AND f.transfer_id IS NULL AND EXISTS (
+    SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
+    WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state = 'open');
 
 -- name: gone_now
 UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed';
@@ -153,13 +201,17 @@ FROM (
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
         WHERE m.released IS NULL AND r.day_id = o.id)
         OR EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-            WHERE k.day_id = o.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))) AS so
+            WHERE k.day_id = o.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))
+        OR EXISTS (SELECT FROM files f WHERE f.day_id = o.id AND f.state = 'removed' AND f.transfer_id IS NOT NULL)) AS so
     FROM days o JOIN sites i ON i.id = o.site_id WHERE o.id = %(day_id)s
 ) kept
 WHERE d.id = %(day_id)s;
 
 -- name: left
--- What could be fetched now: how many files, and how often the unluckiest of them was tried.
+-- What could be fetched now, as `wanted` has it: how many files, and how often the unluckiest of them was tried.
 SELECT count(*) AS files, coalesce(max(tries), 0) AS tries FROM files
-WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND state IN ('listed', 'missing', 'wrong')
-    AND tries < %(attempts)s AND transfer_id IS NULL;
+WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s AND transfer_id IS NULL
+    AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
+        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
+            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')));

@@ -25,9 +25,10 @@ ARCHIVES = 1_000  # archives opened in one step
 
 
 def examine(  # noqa: PLR0911 - one line for each thing that can be wrong
-    staged: Path, path: bytes, size: int | None, checksum: Checksum | None
+    staged: Path, path: bytes, size: int | None, checksum: Checksum | None, *, of: str = "the one that was sent"
 ) -> Outcome:
-    """Whether a file is there, is a file and no link, has the size that was listed, and the bytes if that is known."""
+    """Whether a file is there, is a file and no link, has the size that was listed, and the bytes if that is known;
+    `of`: whose checksum that is."""
     where = staged / os.fsdecode(path)
     try:
         found = where.lstat()
@@ -46,7 +47,7 @@ def examine(  # noqa: PLR0911 - one line for each thing that can be wrong
     except OSError as error:
         return Outcome(path, f"it cannot be read: {error.strerror}", FileState.WRONG)
     if value != checksum.value:
-        return Outcome(path, f"its {checksum.algorithm} is not the one that was sent", FileState.WRONG)
+        return Outcome(path, f"its {checksum.algorithm} is not {of}", FileState.WRONG)
     return Outcome(path, None, verified=True)
 
 

@@ -9,6 +9,7 @@ from db.errors import BadData, LedgerAway, NeedsConfiguration
 from db.states import OPEN
 from hpc.stages.ingest import waiting
 from hpc.stages.publish import folder_of
+from hpc.tick.again import give_up
 from hpc.tick.report import Report
 from hpc.tick.tidying import tidy_staging
 from hpc.tick.world import World
@@ -77,6 +78,7 @@ def carry(world: World, report: Report) -> bool:
     """Follow the transfers under way and list what has to be moved; False when there was not the time for all."""
     followed = world.porter.follow(report, seconds=world.porter.rules.verify_seconds)
     listed = world.porter.list_due(report, seconds=world.rules.list_seconds)
+    give_up(world.session, world.porter.rules, report, actor=world.user)
     tidy_staging(world.porter, report)
     return listed and followed
 

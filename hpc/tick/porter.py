@@ -30,6 +30,7 @@ from hpc.ports import Mover
 from hpc.sections import TransferSettings
 from hpc.stages.arrival import examine, join_metadata, mark_staging, miss_lost, open_shards, seen_from_here
 from hpc.stages.listing import put_slots, take_listing
+from hpc.tick.again import looked_for_again
 from hpc.tick.report import Report
 from hpc.tick.ways import Ways, counted, named, state_of
 
@@ -38,6 +39,8 @@ FULL_AGAIN = timedelta(minutes=30)  # before a full destination is looked at aga
 OVERDUE = timedelta(hours=1)  # past its deadline, before a task is told to stop
 SETTLED_AT_ONCE = 100  # files
 NO_CHARGE = frozenset({TransferState.OVER_QUOTA, TransferState.CANCELLED})
+UNASKED = Progress(TransferState.CANCELLED, "no plan reads it any more")  # of a mover that moves when it is asked
+SENT, FIRST = "the one that was sent", "that of the archive that was transcribed first"
 BEFORE = frozenset({DayState.PENDING, DayState.TRANSFERRING})  # while a day waits for its archives
 
 
@@ -122,7 +125,7 @@ class Porter:
         if day.state is DayState.PENDING and not standing["listed"]:
             told, wait = "its source lists companions and no archive yet", timedelta(hours=self.rules.relist_hours)
             self.session(listings.look_again, day.id, wait, message=told)
-        elif name not in self._blocked:
+        elif name not in self._blocked and not looked_for_again(self.session, self.rules, report, day):
             self._look_later(day, due)
         return not self._jobs
 
@@ -203,17 +206,17 @@ class Porter:
             mover = self.ways.mover(site, transfer.date)
             if not (mover.prompt or self.works):
                 return False
-            if (task := transfer.task) is None:
+            if (task := transfer.task) is None and not (transfer.unwanted and not mover.prompt):
                 task = self._submit(transfer, mover)
                 if mover.prompt:
                     return True  # the next tick is soon enough to ask
-            progress = mover.look(task)
+            progress = UNASKED if task is None else mover.look(task)
             if progress.state in MOVING:
                 self._goes_on(report, transfer, progress, about)
-                if transfer.overdue:
+                if transfer.overdue and task:
                     mover.cancel(task)
                 return True
-            checksums = mover.checksums(task) if progress.state is not TransferState.UNKNOWN else {}
+            checksums = mover.checksums(task) if task and progress.state is not TransferState.UNKNOWN else {}
         except NeedsConfiguration as error:
             self._trouble(report, site, error)
             self.session(transfers.seen, transfer, state_of(error) or transfer.state, str(error))
@@ -273,7 +276,8 @@ class Porter:
         faults.point("transfer.verifying")
         for row in self.session(transfers.files_of, transfer.id):
             known = Checksum(row["algorithm"], row["checksum"]) if row["algorithm"] else None
-            outcomes.append(examine(staged, row["path"], row["size"], known or checksums.get(fsdecode(row["path"]))))
+            known, of = known or checksums.get(fsdecode(row["path"])), FIRST if row["sealed"] else SENT
+            outcomes.append(examine(staged, row["path"], row["size"], known, of=of))
             if len(outcomes) == SETTLED_AT_ONCE:
                 self.session(transfers.settle, transfer, outcomes, charge=charge)
                 outcomes = []
@@ -305,10 +309,11 @@ class Porter:
     def _follows(self, report: Report, transfer: Transfer, progress: Progress) -> None:
         """What follows for the day; before the transfer is closed, since nobody looks at it again after that."""
         day = self.session(days.by_id, transfer.day_id)
-        if progress.state is TransferState.CANCELLED and day.state in BEFORE:
+        cancelled = progress.state is TransferState.CANCELLED and not transfer.unwanted  # by somebody
+        if cancelled and day.state in BEFORE:
             self._hold(report, day)
             return
-        if progress.state is TransferState.CANCELLED:  # of a day that goes on: somebody does not want the rest
+        if cancelled:  # of a day that goes on: somebody does not want the rest
             self.session(transfers.give_up, day.id, transfer.what, attempts=self.rules.attempts)
         self.conclude(report, day)
         if progress.state is TransferState.OVER_QUOTA:

@@ -79,8 +79,8 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (
             (
                 "db/queries/transfers.sql",
-                "AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))\nRETURNING",
-                "AND false)\nRETURNING",
+                "AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))\nRETURNING",
+                "AND false))\nRETURNING",
             ),
         ),
         ("tests/integration/transfers/test_tidying.py::test_staged_audio_stays_while_a_plan_has_it_to_make_again",),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 FOLDER = "tests/integration/transfers"
-PORTER, TROUBLE, TIDYING, DOUBT = (
-    f"{FOLDER}/test_{name}.py" for name in ("porter", "porter_trouble", "tidying", "porter_doubt")
+PORTER, TROUBLE, TIDYING, DOUBT, AGAIN = (
+    f"{FOLDER}/test_{name}.py" for name in ("porter", "porter_trouble", "tidying", "porter_doubt", "again")
 )
 LOGIN, SLOTS, LAYOUT = f"{FOLDER}/test_login.py", "tests/unit/test_slots.py", "tests/unit/test_layout.py"
+
+OF_DAY = "AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)"
+FRESH = f"s.state = 'ready' AND s.ready_at <= now()\n        {OF_DAY}\n        AND"
+LAPSE = "FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.state IN ('ready', 'leased')\n    AND"
 
 # What is damaged → ((file, before, after), …), (tests, …)
 MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
@@ -78,7 +82,7 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{TROUBLE}::test_the_transfers_of_somebody_else_are_left_alone",),
     ),
     "a cancelled transfer is ordered again": (
-        (("hpc/tick/porter.py", "if progress.state is TransferState.CANCELLED and day.state in BEFORE:", "if False:"),),
+        (("hpc/tick/porter.py", "if cancelled and day.state in BEFORE:", "if False:"),),
         (f"{TROUBLE}::test_a_cancelled_task_holds_its_day_until_a_person_releases_it",),
     ),
     "audio of a shard that is not sealed is let go": (
@@ -117,5 +121,60 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
     "a layout reads dates that never were": (
         (("hpc/layout.py", " or day > monthrange(year, month)[1]:", ":"),),
         (LAYOUT,),
+    ),
+    "what comes again is believed to be what was worked": (
+        (
+            (
+                "db/queries/transfers.sql",
+                "CASE WHEN s.id IS NULL THEN f.checksum ELSE encode(s.seal_sha256, 'hex') END",
+                "NULL",
+            ),
+            ("db/queries/transfers.sql", "CASE WHEN s.id IS NULL THEN f.algorithm ELSE 'sha256' END", "NULL"),
+        ),
+        (f"{AGAIN}::test_a_source_with_other_bytes_of_the_same_size_is_told_and_never_read",),
+    ),
+    "what is marked to be removed is fetched": (
+        (("db/queries/transfers.sql", "reason = 'to be removed' FROM days", "reason = 'to be taken away' FROM days"),),
+        (f"{AGAIN}::test_what_was_marked_and_not_noted_is_removed_first_and_then_fetched",),
+    ),
+    "what was let go is claimed": (
+        (("db/queries/redo.sql", f"{FRESH} NOT EXISTS (", f"{FRESH} (SELECT true) OR false AND NOT EXISTS ("),),
+        (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
+    ),
+    "a worker waits for a transfer": (
+        (("db/queries/redo.sql", f"{LAPSE} NOT EXISTS (", f"{LAPSE} EXISTS ("),),
+        (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
+    ),
+    "what is on its way is let go": (
+        (("db/queries/transfers.sql", " OR f.reason IS NOT NULL) AND f.transfer_id IS NULL\n", " OR true)\n"),),
+        (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
+    ),
+    "what came again stays": (
+        (
+            (
+                "db/transfers.py",
+                '        connection.execute(SQL["tidy_anew"], {"id": row["id"], "day_id": day_id})\n',
+                "",
+            ),
+        ),
+        (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
+    ),
+    "a day is tidied over what is on its way": (
+        (
+            (
+                "db/queries/transfers.sql",
+                " AND f.state = 'removed' AND f.transfer_id IS NOT NULL)) AS so",
+                " AND false)) AS so",
+            ),
+        ),
+        (f"{AGAIN}::test_of_a_plan_that_is_cancelled_meanwhile_nothing_more_is_fetched_and_what_came_is_let_go",),
+    ),
+    "a source is believed to have lost what a plan reads": (
+        (("hpc/tick/again.py", 'if not gone["files"] or', "if True or"),),
+        (f"{AGAIN}::test_a_source_without_it_is_believed_the_second_time_hours_later",),
+    ),
+    "a plan is given up for what an old listing said": (
+        (("db/queries/redo.sql", "(d.look_at IS NULL OR d.look_at > clock_timestamp()) AND d.look_tries = 0 AND", ""),),
+        (f"{AGAIN}::test_a_source_that_does_not_answer_is_no_source_without_it",),
     ),
 }
