@@ -128,6 +128,12 @@ def lost(connection: Connection, day_id: int, paths: Sequence[bytes]) -> int:
 
 
 @translated()
+def purged(connection: Connection, day_id: int, paths: Sequence[bytes]) -> None:
+    """These were worked and are here no more, though nobody let them go."""
+    connection.execute(SQL["purged"], {"day_id": day_id, "paths": list(paths)})
+
+
+@translated()
 def opened(connection: Connection, day_id: int, paths: Sequence[bytes], shard: str) -> None:
     """These files belong to this shard."""
     connection.execute(SQL["opened"], {"day_id": day_id, "paths": list(paths), "shard": shard})

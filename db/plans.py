@@ -247,7 +247,7 @@ def awaited(connection: Connection, plan_id: int) -> dict[str, int]:
 
 @translated()
 def awaited_days(connection: Connection, plan_id: int) -> list[dict[str, Any]]:
-    """site, date and day_id of the days of which something has to be fetched for the plan."""
+    """site, date and day_id of the plan's days of which something was let go, or is on its way."""
     return connection.execute(SQL["awaited_days"], {"plan_id": plan_id}).fetchall()
 
 

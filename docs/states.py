@@ -48,7 +48,7 @@ OTHERS: list[tuple[type[StrEnum], str, str]] = [
         "Files of a listing",
         "What has become of each file that a day's source lists: `wrong` arrived otherwise than it was listed, "
         "`waived` a person goes on without it, `gone` the source lists it no more, `removed` it was worked and its "
-        "bytes let go.",
+        "bytes let go: a plan that reads it has it fetched again.",
     ),
     (
         states.DeliveryState,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from db import plans
+from db import listings, plans
 from db.connect import Connection
 from db.errors import BadData, IllegalMove
 from db.plans import Criterion, Plan, Selection, Wish
@@ -20,6 +20,7 @@ from hpc import receipt
 from hpc.errors import BadSetting, FailureClass
 from hpc.model import Run
 from hpc.sections import SlurmSettings
+from hpc.stages.arrival import seen_from_here
 from hpc.tick.sizing import LOAD_SECONDS, Speed, size
 
 OURS = (
@@ -46,7 +47,10 @@ class Source:
 
     archives: int = 0
     bytes: int = 0
-    gone: int = 0
+    again: int = 0  # not here, and fetched again once the plan is open
+    again_bytes: int = 0
+    again_by: tuple[str, ...] = ()  # globus, copy, link
+    gone: int = 0  # not here, and nothing brings them: they will fail
     gone_bytes: int = 0
     gone_days: tuple[str, ...] = ()  # "zurich 2025-01-31"
 
@@ -162,20 +166,31 @@ def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estim
 
 
 def look_at_source(shards: Sequence[Mapping[str, Any]]) -> Source:
-    """Which of the archives are still where they were staged."""
-    gone: list[Mapping[str, Any]] = []
-    for shard in shards:
-        folder = None if shard["staged"] is None else Path(shard["staged"])
-        if folder is None or not all((folder / os.fsdecode(path)).exists() for path in shard["paths"]):
-            gone.append(shard)
-    days = {f"{shard['site']} {shard['date']}" for shard in gone}
+    """Which of the archives are still where they were staged, which are fetched again, and which are gone for good."""
+    away = [shard for shard in shards if shard["let_go"] or _missing(shard)]
+    again = [shard for shard in away if shard["how"] is not None and not shard["lost"]]
+    gone = [shard for shard in away if shard not in again]
     return Source(
-        len(shards),
-        sum(shard["size"] for shard in shards),
-        len(gone),
-        sum(shard["size"] for shard in gone),
-        tuple(sorted(days)),
-    )
+        len(shards), sum(shard["size"] for shard in shards),
+        len(again), sum(shard["size"] for shard in again), tuple(sorted({shard["how"] for shard in again})),
+        len(gone), sum(shard["size"] for shard in gone),
+        tuple(sorted({f"{shard['site']} {shard['date']}" for shard in gone})),
+    )  # fmt: skip
+
+
+def _missing(shard: Mapping[str, Any]) -> list[bytes]:
+    """The shard's files that are not where the ledger says; where this host shows nothing staged, nobody knows."""
+    folder = None if shard["staged"] is None else Path(shard["staged"])
+    if shard["how"] is not None and (folder is None or not seen_from_here(folder)):
+        return []
+    return [path for path in shard["paths"] if folder is None or not (folder / os.fsdecode(path)).exists()]
+
+
+def miss_purged(connection: Connection, plan_id: int) -> None:
+    """Staging may be a scratch that is purged: what the plan reads and is gone counts as let go, and comes again."""
+    for shard in plans.shards(connection, plan_id):
+        if shard["how"] is not None and not shard["let_go"] and (gone := _missing(shard)):
+            listings.purged(connection, shard["day_id"], gone)
 
 
 def begin(connection: Connection, plan: Plan, run: Run, *, actor: str) -> bool:
@@ -189,6 +204,7 @@ def begin(connection: Connection, plan: Plan, run: Run, *, actor: str) -> bool:
             " Put them back, or draw a new plan."
         )
     if plan.state == plans.DRAWN:
+        miss_purged(connection, plan.id)
         plans.move(connection, plan, "open", actor=actor)
     elif plan.state != plans.OPEN:
         hint = "; go on with: dayscribe plans resume" if plan.state == plans.PAUSED else ""

@@ -79,6 +79,10 @@ WHERE f.day_id = %(day_id)s AND f.kind IN ('archive', 'loose') AND f.state = 'ar
 UPDATE files SET state = 'missing', reason = 'it had arrived, and is here no more', verified = NULL
 WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'arrived';
 
+-- name: purged
+UPDATE files SET state = 'removed', reason = 'it had arrived, and is here no more', verified = NULL
+WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'arrived' AND transfer_id IS NULL;
+
 -- name: opened
 UPDATE files SET shard = %(shard)s WHERE day_id = %(day_id)s AND path = ANY (%(paths)s);
 

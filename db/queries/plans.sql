@@ -183,11 +183,15 @@ JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 WHERE q.plan_id = %(plan_id)s AND q.recording_id > %(after)s ORDER BY q.recording_id LIMIT %(limit)s;
 
 -- name: shards
--- `how` its files come here: NULL where they are at hand; `lost`: its source was seen without one of them.
-SELECT p.shard_id AS id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged,
-    i.route ->> 'how' AS how, EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = s.name
-        AND (f.gone IS NOT NULL OR f.size <> f.arrived_size)) AS lost
+-- `how` its files come here, NULL where they are at hand; whether one of them was let go; and whether the source of one was
+-- seen without it, or with another.
+SELECT p.shard_id AS id, p.day_id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged,
+    i.route ->> 'how' AS how, coalesce(f.let_go, false) AS let_go, coalesce(f.lost, false) AS lost
 FROM plan_shards p JOIN shards s ON s.id = p.shard_id JOIN days d ON d.id = p.day_id JOIN sites i ON i.id = d.site_id
+CROSS JOIN LATERAL (
+    SELECT bool_or(state = 'removed') AS let_go, bool_or(gone IS NOT NULL OR size <> arrived_size) AS lost
+    FROM files WHERE day_id = s.day_id AND shard = s.name
+) f
 WHERE p.plan_id = %(plan_id)s ORDER BY p.place;
 
 -- name: part_bytes
@@ -248,7 +252,10 @@ FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id =
 WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = 'removed';
 
 -- name: awaited_days
+-- Days of which something was let go, or is on its way.
 SELECT DISTINCT i.name AS site, d.date, d.id AS day_id
-FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
-WHERE k.plan_id = %(plan_id)s AND k.state = 'ready' AND f.state = 'removed' ORDER BY d.date, i.name;
+FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
+WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND (
+    EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed')
+    OR EXISTS (SELECT FROM transfers t WHERE t.day_id = d.id AND t.what = 'archives' AND t.finished IS NULL))
+ORDER BY d.date, i.name;

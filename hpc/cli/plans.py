@@ -65,7 +65,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
             return
         days, counts = session(plans.by_day, plan_id), session(plans.outcomes, plan_id)
         failed = [shard for shard in session(plans.shards, plan_id) if shard["state"] == "failed"]
-        reasons = session(plans.by_reason, plan_id)
+        reasons, awaited = session(plans.by_reason, plan_id), session(plans.awaited, plan_id)
     told: dict[str, Any] = {
         "plan": plan.id, "state": plan.state, "who": plan.who, "why": plan.why, "key": plan.run_key.hex(),
         "drawn": plan.created, "began": plan.started, "ended": plan.finished, "keep_current": plan.keep_current,
@@ -79,9 +79,18 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
             "selection": plan.selection,
         }
         app.display.record(
-            told | more | {"days": days, "reasons": reasons, "failed_archives": [_failed(one) for one in failed]}
+            told
+            | more
+            | {
+                "awaited": awaited,
+                "days": days,
+                "reasons": reasons,
+                "failed_archives": [_failed(one) for one in failed],
+            }
         )
         return
+    if awaited["archives"]:
+        told["waits for"] = f"{awaited['archives']} archives that were let go, {awaited['moving']} of them on their way"
     app.display.record(told)
     counted = [Column(name, right=True) for name in ("recordings", "remade", "known", "failed")]
     app.display.table(days, [Column("site"), Column("date"), Column("shards", "archives", right=True), *counted])
@@ -157,8 +166,10 @@ def adopt(app: App, /, *, plan_id: int) -> None:
 
 def _move(app: App, plan_id: int, verb: str) -> None:
     from db import plans
-    from hpc import wiring
+    from hpc import reprocess, wiring
 
     with wiring.session(app.settings) as session:
+        if verb == "resume":
+            session(reprocess.miss_purged, plan_id)
         session(plans.move, session(plans.get, plan_id), verb, actor=getpass.getuser())
         app.display.record({"plan": plan_id, "state": session(plans.get, plan_id).state})

@@ -191,9 +191,12 @@ def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
     said["cost"] = estimate.basis if hours is None else f"{clock(hours * 3600)} of the engine, by {estimate.basis}"
     said["disk"] = f"{_size(estimate.disk_bytes)} of results"
     said["read"] = f"{source.archives} archives, {_size(source.bytes)}"
+    if source.again:
+        by = " and ".join(source.again_by)
+        said["let go"] = f"{source.again} archives ({_size(source.again_bytes)}) must be fetched again (by {by})"
     if source.gone:
         days = ", ".join(source.gone_days[:5]) + (" …" if len(source.gone_days) > 5 else "")
-        said["not here"] = f"{source.gone} archives, {_size(source.gone_bytes)}, have to be fetched again: {days}"
+        said["gone for good"] = f"{source.gone} archives ({_size(source.gone_bytes)}), which will fail: {days}"
     hours = estimate.finish_hours
     finish = "" if hours is None else f", done {clock(hours * 3600)} after the first starts"
     said["on SLURM"] = f"{estimate.tasks} tasks of {estimate.task_minutes} minutes{finish}"
@@ -229,8 +232,12 @@ def _run(app: App, session: Session, plan: Plan, run: Run, *, here: bool) -> Non
         )
     if not here:
         app.display.say(f"plan {plan.id} is open: the next tick gives it jobs, after the days that wait")
+        awaited = session(plans.awaited, plan.id)
+        if awaited["archives"]:
+            app.display.say(f"{awaited['archives']} archives of it were let go, and are fetched again first")
         if app.as_json:
-            app.display.record({"plan": plan.id, "state": session(plans.get, plan.id).state, **before})
+            state = session(plans.get, plan.id).state
+            app.display.record({"plan": plan.id, "state": state, "awaited": awaited, **before})
         return
     _work(app, session, plan)
 
@@ -239,6 +246,8 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     from functools import partial
 
     from db import plans, redo
+    from db.errors import TryAgain
+    from hpc import wiring
     from hpc.cli.work_here import Piece, work_piece
     from hpc.errors import Interrupted
     from hpc.feeds.ledger.desk import of_plan
@@ -248,6 +257,7 @@ def _work(app: App, session: Session, plan: Plan) -> None:
         state = session(plans.get, plan.id).state
         return f"plan {plan.id} is {state}" if state in (plans.PAUSED, plans.CANCELLED) else None
 
+    waits = wiring.fetch_again(app.settings, session, plan.id)
     days = session(plans.by_day, plan.id)
     shards = session(plans.shards, plan.id)
     piece = Piece(
@@ -267,6 +277,9 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     )
     if done.state in (plans.PAUSED, plans.CANCELLED):
         raise Interrupted(f"Plan {plan.id} is {done.state}; what was finished is kept.")
+    if done.state == plans.OPEN and (left := session(plans.awaited, plan.id)["archives"]):
+        why = "; ".join(waits) or "the tick brings them"
+        raise TryAgain(f"plan {plan.id} waits for {left} archives that were let go: {why}")
     _tell_of_failures(plan.id, summary)
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 
-from db import days, listings, migrate, sites, transfers
+from db import days, listings, migrate, plans, sites, transfers
 from db.connect import Connection, connect
 from db.embedded import EmbeddedPostgres
 from db.errors import TryAgain
@@ -47,6 +47,7 @@ from hpc.stages.publish import folder_of, published
 from hpc.stages.record import Recorder
 from hpc.stages.transcribe import Room
 from hpc.stages.unpack import ArchiveLimits
+from hpc.tick.again import give_up
 from hpc.tick.report import Report
 from hpc.tick.world import Code, World
 from hpc.wiring import movers, preflights
@@ -125,6 +126,21 @@ def register(settings: Settings, session: Session, site: sites.Site, on: date) -
         session, site, on, origin=movers.origin(site), source=movers.source(settings, site),
         staged=movers.staged(settings, site, on), max_attempts=settings.worker.max_attempts,
     )  # fmt: skip
+
+
+def fetch_again(settings: Settings, session: Session, plan_id: int) -> list[str]:
+    """Bring here what was let go and the plan reads: linked or copied at once, or asked for; what stands in the way."""
+    report, porter, before = Report(), movers.porter(settings, session, works=True), (0, 0)
+    while rows := session(plans.awaited_days, plan_id):
+        now = len(rows), session(plans.awaited, plan_id)["archives"]
+        if now == before:
+            break
+        before, report = now, Report()  # one transfer moves so many files at most
+        for row in rows:
+            porter.list_day(report, row["site"], row["date"], deadline=math.inf)
+            porter.follow(report, seconds=math.inf, day_id=row["day_id"])
+        give_up(session, settings.transfer, report, actor=getpass.getuser())
+    return [f"{line.what}: {line.detail}" for line in report.waits]
 
 
 def go_on(settings: Settings, session: Session, day: days.Day) -> None:

@@ -46,7 +46,8 @@ def plan(connection: Connection, one: Plan) -> dict[str, Any]:
     )
     return {name: getattr(one, name) for name in names} | {
         "selection": one.selection, "estimate": one.estimate, "summary": one.summary,
-        "outcomes": plans.outcomes(connection, one.id), "reasons": plans.by_reason(connection, one.id)[:500],
+        "outcomes": plans.outcomes(connection, one.id), "awaited": plans.awaited(connection, one.id),
+        "reasons": plans.by_reason(connection, one.id)[:500],
         "commands": _commands(one),
     }  # fmt: skip
 

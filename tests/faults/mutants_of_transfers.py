@@ -147,7 +147,7 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
     ),
     "what is on its way is let go": (
         (("db/queries/transfers.sql", " OR f.reason IS NOT NULL) AND f.transfer_id IS NULL\n", " OR true)\n"),),
-        (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
+        (f"{AGAIN}::test_of_a_plan_that_is_cancelled_meanwhile_nothing_more_is_fetched_and_what_came_is_let_go",),
     ),
     "what came again stays": (
         (

@@ -170,8 +170,9 @@ def test_of_a_plan_that_is_cancelled_meanwhile_nothing_more_is_fetched_and_what_
     plan = opened(dock)
     dock.tick()
     plans.move(dock.connection, plan, "cancel", actor="me")
-    tidy(dock)
     dock.mover.work()
+    tidy(dock)
+    assert here(dock) == [archive("00_00"), archive("00_10")], "nobody removes what a mover is writing"
     dock.tick()
     dock.tick()
     assert here(dock) == [archive("00_00"), archive("00_10")], "what was under way came to its end"
