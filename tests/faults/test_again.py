@@ -1,4 +1,4 @@
-"""A plan that reads what was let go, ended at every step of fetching it again: it ends the same, and so does staging."""
+"""A plan that reads what was let go, ended at every step of fetching it again: it ends the same, and staging, too."""
 
 from __future__ import annotations
 

@@ -162,6 +162,39 @@ def test_a_file_that_was_harmed_is_the_only_one_that_is_moved_again_wherever_the
     assert lab.asked() - once == Counter({HARMED: 1})
 
 
+@pytest.mark.parametrize(
+    "point", ["transfer.intended", "transfer.answered", "transfer.settled", "transfer.closed"]
+)  # tests/faults/test_again.py has them all, of a copy
+def test_what_a_plan_has_fetched_again_is_asked_for_once_more_wherever_the_tick_was_killed(
+    lab: Lab, point: str
+) -> None:
+    for _ in range(3):
+        assert lab.tick() == 0, lab.here.said()
+    assert lab.run("", "run", DAY, "--site", "zurich") in (0, 65), lab.here.said()
+    with lab.here.ledger() as connection:
+        connection.execute("UPDATE days SET finished = finished - interval '1 year'")
+    assert lab.tick() == 0, lab.here.said()
+    archives = {path.name for path in lab.month.iterdir() if path.name.endswith(".tar.xz")}
+    assert not archives & set(bytes_in(lab.staged)), "they were let go"
+    lab.settings["engine.language"] = "de"
+    assert lab.run("", "reprocess", "--date", DAY) == 0, lab.here.said()
+    first = lab.tick(f"{point}:1:kill")
+    assert -signal.SIGKILL in (first, first or lab.tick(f"{point}:1:kill")), lab.here.said()
+    for _ in range(3):
+        assert lab.tick() == 0, lab.here.said()
+    assert bytes_in(lab.staged) == bytes_in(lab.month)
+    assert lab.asked() == Counter(path.name for path in lab.month.iterdir()) + Counter(archives)
+    assert [what for what, *_ in lab.transfers()] == ["archives", "companions", "archives"]
+    assert {state for _, state, _ in lab.transfers()} == {"succeeded"}
+    assert lab.run("", "reprocess", "--plan", "1", "--here") in (0, 65), lab.here.said()
+    assert lab.tick() == 0, lab.here.said()
+    with lab.here.ledger() as connection:
+        connection.execute("UPDATE days SET tidy_at = NULL")
+    assert lab.tick() == 0, lab.here.said()
+    assert not archives & set(bytes_in(lab.staged)), "and again afterwards"
+    assert len(lab.transfers()) == 3
+
+
 def test_a_day_by_globus_passes_every_point_that_is_armed_here(lab: Lab) -> None:
     for _ in range(2):
         assert lab.tick() == 0, lab.here.said()
