@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_server_settings")
 # What each parameter of a query is asked with, one at a time; a new parameter needs a line here.
 ASKED = {
     "q": SAID, "site": "zurich", "from": "2025-01-01", "to": "2025-12-31", "language": "en", "only_language": "en",
-    "limit": "500", "after": "0", "state": "transcribed", "flag": "loop", "year": "2025", "version": "1",
+    "limit": "500", "after": "0", "state": "transcribed", "flag": "repetition", "year": "2025", "version": "1",
     "against": "1", "t": "0",
 }  # fmt: skip
 
@@ -38,7 +38,7 @@ def plant(ledger: Connection) -> None:
     )
     ledger.execute(
         "INSERT INTO flags (transcript_id, flag, day_id, value, detail)"
-        " SELECT r.current_id, 'loop', r.day_id, 9, %s FROM recordings r WHERE r.state = 'transcribed'",
+        " SELECT r.current_id, 'repetition', r.day_id, 9, %s FROM recordings r WHERE r.state = 'transcribed'",
         [f"'{SAID}' four times"],
     )
     ledger.execute(
@@ -108,7 +108,9 @@ def answers(app: Flask, a_day: Any) -> dict[str, Answer]:
     client, found = app.test_client(), {}
     for path in addresses(app, a_day):
         with client.get(path) as said:
-            found[path] = Answer(said.status_code, said.text, said.headers.get("Dayscribe-Hidden"))
+            found[path] = Answer(
+                said.status_code, said.get_data().decode(errors="replace"), said.headers.get("Dayscribe-Hidden")
+            )
     return found
 
 
