@@ -104,9 +104,14 @@ WITH work AS (
 SELECT count(*) AS open, extract(epoch FROM clock_timestamp() - min(since))::float8 AS seconds FROM work;
 
 -- name: wants_room
--- The first day whose archives wait to be fetched; whether there is room for them is asked elsewhere.
+-- The first day whose archives wait to be fetched, for the first time or for a plan; whether there is room for them is asked elsewhere.
 SELECT d.id, i.name AS site, d.date FROM days d JOIN sites i ON i.id = d.site_id
-WHERE d.state IN ('pending', 'transferring') AND i.route <> '{}' AND EXISTS (
-    SELECT FROM files f WHERE f.day_id = d.id AND f.kind IN ('archive', 'loose') AND f.state IN ('listed', 'missing', 'wrong')
-        AND f.transfer_id IS NULL AND f.tries < %(attempts)s)
+WHERE i.route <> '{}' AND (
+    d.state IN ('pending', 'transferring') AND EXISTS (
+        SELECT FROM files f WHERE f.day_id = d.id AND f.kind IN ('archive', 'loose') AND f.state IN ('listed', 'missing', 'wrong')
+            AND f.transfer_id IS NULL AND f.tries < %(attempts)s)
+    OR d.id IN (
+        SELECT k.day_id FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
+        JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
+        WHERE p.state = 'open' AND k.state = 'ready' AND f.state = 'removed' AND f.transfer_id IS NULL AND f.tries < %(attempts)s))
 ORDER BY d.date, i.name LIMIT 1;

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from db import days, formats, listings, parts, plans, redo, samples, shards
+from db import alerts, days, formats, listings, parts, plans, redo, samples, shards, transfers
+from db.connect import connect
 from db.plans import Criterion, Plan, Selection, Wish
 from db.states import DayState, TransferState
 from hpc.errors import NoAnswer
@@ -94,6 +99,16 @@ def redone(dock: Any, plan: Plan) -> list[str]:
 
 def state(dock: Any, plan: Plan) -> str:
     return plans.get(dock.connection, plan.id).state
+
+
+def waiting(dock: Any) -> None:
+    """Until another session waits for a row that this one holds."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    give_up_at, pause = time.monotonic() + 20, threading.Event()
+    with connect(dock.dsn) as third:
+        while third.execute(asked).fetchone()["count"] < 1:  # type: ignore[index]
+            assert time.monotonic() < give_up_at, "nobody waits"
+            pause.wait(0.01)
 
 
 def gave_up(dock: Any) -> list[str]:
@@ -383,6 +398,53 @@ def test_what_a_failing_transfer_left_out_is_fetched_again_after_a_pause_and_tol
     dock.later(61)
     dock.arrive()
     assert len(redone(dock, plan)) == 2
+
+
+def test_the_first_day_that_waits_for_room_may_be_one_that_a_plan_reads_again(dock: Any) -> None:
+    worked(dock, 1)
+    assert alerts.wants_room(dock.connection, attempts=3) is None
+    dock.room = lambda _site, _size, _files: "the disk is full"
+    plan = opened(dock)
+    report = dock.tick()
+    assert [line.detail for line in report.waits if line.what == "no room"] == ["the disk is full"]
+    found = alerts.wants_room(dock.connection, attempts=3)
+    assert found is not None
+    assert found["id"] == dock.day.id
+    dock.room = lambda _site, _size, _files: None
+    dock.later(1800)
+    dock.arrive()
+    assert redone(dock, plan) == [archive("00_00")]
+
+
+def test_a_plan_that_is_opened_while_its_audio_is_let_go_has_it_kept(dock: Any) -> None:
+    worked(dock, 1)
+    first = opened(dock)
+    dock.arrive()
+    plans.move(dock.connection, first, "cancel", actor="me")
+    second = draw(dock, b"3" * 16)
+    with connect(dock.dsn) as other, ThreadPoolExecutor(1) as pool:
+        with dock.connection.transaction():
+            plans.move(dock.connection, second, "open", actor="me")
+            letting_go = pool.submit(transfers.let_go, other, dock.day.id)
+            waiting(dock)
+        assert letting_go.result(20) == [], "it has waited for the plan, and seen it"
+    assert redone(dock, second) == [archive("00_00")]
+
+
+def test_a_day_is_not_called_tidied_over_a_transfer_that_was_just_ordered(dock: Any) -> None:
+    worked(dock, 1)
+    plan = draw(dock)
+    with connect(dock.dsn) as other, ThreadPoolExecutor(1) as pool:
+        with dock.connection.transaction():
+            plans.move(dock.connection, plan, "open", actor="me")
+            ordered = transfers.intend(
+                dock.connection, dock.day.id, "archives", owner="me", submission=uuid4(), limit=9, attempts=3
+            )
+            assert ordered is not None
+            calling = pool.submit(transfers.tidied, other, dock.day.id)
+            waiting(dock)
+        calling.result(20)
+    assert dock.rows("SELECT tidied IS NULL FROM days") == [True]
 
 
 def test_a_young_days_next_listing_is_not_waited_for(dock: Any) -> None:
