@@ -25,7 +25,7 @@ def days(connection: Connection, start: date, stop: date, site: str | None = Non
 
 @translated()
 def speed(connection: Connection, day_id: int) -> list[dict[str, Any]]:
-    """Recordings and seconds of the engine, by the minute in which they were recorded."""
+    """Recordings, seconds of the engine and of audio (None: not known), by the minute in which they were recorded."""
     return connection.execute(SQL["speed"], {"day_id": day_id}).fetchall()
 
 
@@ -33,6 +33,12 @@ def speed(connection: Connection, day_id: int) -> list[dict[str, Any]]:
 def failures(connection: Connection, day_id: int) -> list[dict[str, Any]]:
     """A day's quarantined recordings by class, the most frequent first, each with an example's id and reason."""
     return connection.execute(SQL["examples"], {"day_id": day_id}).fetchall()
+
+
+@translated()
+def failed_shards(connection: Connection, day_id: int) -> list[dict[str, Any]]:
+    """A day's shards that were given up, with their ids, at most 200."""
+    return connection.execute(SQL["failed_shards"], {"day_id": day_id}).fetchall()
 
 
 @translated()

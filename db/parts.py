@@ -74,7 +74,8 @@ def record(
         shard = connection.execute(SQL["lock_shard"], {"id": part.shard_id}).fetchone()
         if shard is None:
             raise BadData(f"part {part.name} is of shard {part.shard_id}, which this ledger does not have")
-        part_id = put_part(connection, SQL["put_part"], part, run_id, len(results))
+        audio = sum(result["seconds"] or 0.0 for result in results)
+        part_id = put_part(connection, SQL["put_part"], part, run_id, len(results), audio_seconds=audio)
         if part_id is None:
             return Recorded(new=False, settled=False, stale=False)
         # A sealed shard is complete, what still comes of it is a second copy; and what was read of a damaged archive

@@ -16,7 +16,8 @@ ORDER BY i.name, d.date;
 -- name: speed
 -- What a day's workers recorded, minute by minute: through the index on its shards and theirs on parts.
 SELECT date_trunc('minute', p.recorded) AS minute, sum(p.recordings)::bigint AS recordings,
-    coalesce(sum(p.engine_seconds), 0)::float8 AS engine_seconds
+    coalesce(sum(p.engine_seconds), 0)::float8 AS engine_seconds,
+    CASE WHEN bool_and(p.audio_seconds IS NOT NULL) THEN sum(p.audio_seconds) END::float8 AS audio_seconds
 FROM shards s JOIN parts p ON p.shard_id = s.id
 WHERE s.day_id = %(day_id)s AND p.state <> 'discarded' AND p.plan_id IS NULL
 GROUP BY 1 ORDER BY 1;
@@ -25,6 +26,9 @@ GROUP BY 1 ORDER BY 1;
 -- Of each class of failure its number, and one recording to look at.
 SELECT failure_class, count(*) AS recordings, min(id) AS example, min(failure_reason) AS reason
 FROM recordings WHERE day_id = %(day_id)s AND state = 'quarantined' GROUP BY failure_class ORDER BY 2 DESC, 1;
+
+-- name: failed_shards
+SELECT id, name, slot, failure_class, failure_reason FROM shards WHERE day_id = %(day_id)s AND state = 'failed' ORDER BY name LIMIT 200;
 
 -- name: shard
 SELECT s.*, i.name AS site, d.date, s.lease_until < now() AS lapsed FROM shards s JOIN days d ON d.id = s.day_id

@@ -7,8 +7,8 @@ SELECT id FROM runs WHERE digest = %(digest)s;
 
 -- name: put_part
 -- Nothing comes back when the part is recorded already. A part that comes too late to be of use is recorded as discarded.
-INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, engine_seconds, state)
-SELECT %(name)s, s.id, %(epoch)s, %(run_id)s, %(sha256)s, %(size)s, %(recordings)s, %(engine_seconds)s,
+INSERT INTO parts (name, shard_id, epoch, run_id, sha256, size, recordings, engine_seconds, audio_seconds, state)
+SELECT %(name)s, s.id, %(epoch)s, %(run_id)s, %(sha256)s, %(size)s, %(recordings)s, %(engine_seconds)s, %(audio_seconds)s,
     CASE WHEN s.sealed IS NULL AND %(epoch)s > s.discarded_epoch THEN 'provisional' ELSE 'discarded' END
 FROM shards s WHERE s.id = %(shard_id)s
 ON CONFLICT (name) DO NOTHING RETURNING id;

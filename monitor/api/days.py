@@ -6,12 +6,13 @@ from typing import Any
 
 from flask import Response
 
-from db import days, flags, transcripts
+from db import calendar, days, flags, transcripts
 from db.days import Day
 from db.states import DayState, QualityFlag
 from monitor import asked
 from monitor.answers import answer
 from monitor.api.base import all_flags, following, v1
+from monitor.documents import course as documents
 from monitor.named import site_asked, the_day
 from monitor.store import ledger
 
@@ -47,8 +48,16 @@ def one_day(site: str, date: str) -> Response:
     return answer(
         {key: getattr(day, key) for key in _OF_DAY}
         | {"tally": {key: value for key, value in tally.items() if key != "failed"}}
-        | {"failed_shards": tally["failed"], "slots": _slots(day)}
+        | {"failed_shards": calendar.failed_shards(ledger(), day.id), "slots": _slots(day)}
     )
+
+
+@v1.get("/days/<site>/<date>/course")
+def course(site: str, date: str) -> Response:
+    """How a day went: its transfers, its jobs by three witnesses' word, when each was at it, and how fast."""
+    asked.known()
+    day = the_day(site, date)
+    return answer({"site": day.site, "date": day.date} | documents.course(ledger(), day))
 
 
 @v1.get("/days/<site>/<date>/recordings")

@@ -1,27 +1,28 @@
-"""A day and its shards: state, counts, slots, events, speed, failures, jobs, and how it would be made again."""
+"""A day and its shards: state, counts, slots, course, failures, events, and how it would be made again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from db import calendar, days, events, flags, jobs
+from db import calendar, days, events, flags
 from db.connect import Connection
 from db.days import Day
 from db.states import DayState
+from monitor.documents.course import course
 
 
 def day(connection: Connection, one: Day) -> dict[str, Any]:
     """All that a day's page shows besides its recordings."""
     finished = days.is_finished(one) and one.summary is not None
     tally = one.summary if finished and one.summary is not None else days.tally(connection, one.id)
-    speed = calendar.speed(connection, one.id)
+    went = course(connection, one)
     return {
         "site": one.site, "date": one.date, "state": one.state.value, "message": one.message, "revision": one.revision,
         "started": one.started, "finished": one.finished, "tally": tally, "slots": slots(connection, one),
-        "speed": speed, "left": None if finished else left(tally, speed),
-        "failures": calendar.failures(connection, one.id), "quality": flags.overview(connection, one),
-        "jobs": jobs.latest(connection, site=one.site, on=one.date, limit=20),
+        "course": went, "left": None if finished else left(tally, went["speed"]),
+        "failures": calendar.failures(connection, one.id), "failed_shards": calendar.failed_shards(connection, one.id),
+        "quality": flags.overview(connection, one),
         "events": events.of_day(connection, one.id, limit=30), "commands": commands(one, tally),
     }  # fmt: skip
 

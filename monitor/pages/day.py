@@ -11,7 +11,9 @@ from werkzeug.exceptions import NotFound
 from db import calendar
 from monitor import asked
 from monitor.documents import day as documents
+from monitor.documents.course import STARTS
 from monitor.named import the_day
+from monitor.pages import charts
 from monitor.pages.base import pages, show
 from monitor.store import ledger
 
@@ -29,9 +31,11 @@ def day(site: str, date: str) -> Response:
         url_for("pages.day", site=site, date=date, state=state, after=found[-1]["id"]) if len(found) == ROWS else None
     )
     told = documents.day(ledger(), one)
+    moves = told["left"] is not None or told["finished"] is None or told["course"]["now"] is not None
     return show(
-        "day.html", live=told["left"] is not None or told["finished"] is None, day=told, hours=_hours(told["slots"]),
-        chart=chart(told["speed"]), recordings=found, following=following, state=state, after=after,
+        "day.html", live=moves, day=told, hours=_hours(told["slots"]),
+        charts=_charts(told["course"]), most_starts=STARTS,
+        recordings=found, following=following, state=state, after=after,
         states=asked.VISIBLE,
     )  # fmt: skip
 
@@ -62,18 +66,10 @@ def _hours(slots: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, An
     return rows
 
 
-def chart(speed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The minutes' recordings as a line: points and ticks in 0..1; None before there is a line to draw."""
-    if len(speed) < 2:
-        return None
-    first, last = speed[0]["minute"], speed[-1]["minute"]
-    most = max(row["recordings"] for row in speed) or 1  # empty archives leave parts that hold nothing
-    span = (last - first).total_seconds()
-    points = [((row["minute"] - first).total_seconds() / span, row["recordings"] / most) for row in speed]
-    step = max(1, len(points) // 500)  # a line of more points than the picture has columns says no more
+def _charts(course: Mapping[str, Any]) -> dict[str, Any]:
+    speed = course["speed"]
     return {
-        "points": points[::step],
-        "x_ticks": [(0, first.strftime("%H:%M")), (1, last.strftime("%H:%M"))],
-        "y_ticks": [(0, "0"), (1, str(most))],
-        "description": f"from {first:%H:%M} to {last:%H:%M} UTC, at most {most} in a minute",
+        "timeline": charts.timeline(course),
+        "recordings": charts.line(speed, "recordings"),
+        "audio": charts.line(speed, "audio_seconds", 1 / 60),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -108,7 +108,14 @@ def shown_lines(value: object) -> str:
     return printable(str(value), lines=True)
 
 
+def counted(value: object) -> str:
+    """A witness' word, or its words with how often each was said: 3 done, 1 stopped."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{number} {word}" for word, number in sorted(value.items())) or "–"
+    return "–" if value is None else str(value)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "count": count, "decimal": decimal, "percent": percent, "duration": duration, "clock": clock, "size": size,
-    "when": when, "state": state, "shown": shown, "shown_lines": shown_lines,
+    "when": when, "state": state, "counted": counted, "shown": shown, "shown_lines": shown_lines,
 }  # fmt: skip

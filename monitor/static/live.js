@@ -13,7 +13,11 @@
       const next = fresh.getElementById(old.id);
       // What somebody has the focus or a selection in is left alone until they leave it.
       if (!next || old.contains(document.activeElement) || old.outerHTML === next.outerHTML) continue;
-      old.replaceWith(document.importNode(next, true));
+      const put = document.importNode(next, true);
+      for (const open of old.querySelectorAll("details[open][id]")) {
+        put.querySelector(`#${open.id}`)?.setAttribute("open", "");
+      }
+      old.replaceWith(put);
     }
   };
 

@@ -73,6 +73,33 @@ def test_the_numbers_of_a_day_at_work_move_by_themselves(visiting: Any, a_day: A
         assert visit.troubles == []
 
 
+def test_what_a_day_had_not_when_it_was_opened_comes_by_itself_and_what_is_unfolded_stays_so(
+    visiting: Any, a_day: Any
+) -> None:
+    from db import jobs
+    from db.jobs import TaskStart
+    from db.states import TaskEnd
+
+    def begun(task: int, reason: str) -> TaskStart:
+        return TaskStart(task, 0, "n1", ended_as=TaskEnd.CRASH, record={"reason": reason})
+
+    with visiting() as visit:
+        page = visit.page
+        page.goto(DAY)
+        expect(page.locator("#jobs table")).to_have_count(0)
+        made = jobs.intend(
+            a_day.connection, token=jobs.new_token(), kind="process", owner="ada", tasks=2, settings={}, code="c",
+            day_id=a_day.open.id,
+        )  # fmt: skip
+        jobs.put_starts(a_day.connection, made, [begun(0, "the first reason")])
+        page.locator("#jobs summary").click()
+        expect(page.locator("#jobs")).to_contain_text("the first reason")
+        page.locator("h1").click()
+        jobs.put_starts(a_day.connection, made, [begun(1, "the second reason")])
+        expect(page.get_by_text("the second reason")).to_be_visible(timeout=20_000)
+        assert visit.troubles == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_who_cannot_see_well_is_shown_no_serious_fault(visiting: Any, a_day: Any, scheme: str) -> None:
     found = []
