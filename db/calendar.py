@@ -60,7 +60,18 @@ def of_shard(connection: Connection, shard_id: int, *, after: int, limit: int) -
 
 
 @translated()
-def of_day(connection: Connection, day_id: int, *, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-    """A page of a day's visible recordings, after an id."""
-    values = {"day_id": day_id, "state": state, "after": after, "limit": limit}
+def of_day(
+    connection: Connection, day_id: int, *, state: str | None, failure_class: str | None, after: int, limit: int
+) -> list[dict[str, Any]]:
+    """A page of a day's visible recordings in this state, or that failed so, after an id."""
+    values = {"day_id": day_id, "state": state, "failure_class": failure_class, "after": after, "limit": limit}
     return connection.execute(SQL["of_day"], values).fetchall()
+
+
+@translated()
+def flagged_of_day(
+    connection: Connection, day_id: int, *, flag: str | None, after: int, limit: int
+) -> list[dict[str, Any]]:
+    """A page of a day's recordings with this flag (None: any), after an id."""
+    values = {"day_id": day_id, "flag": flag, "after": after, "limit": limit}
+    return connection.execute(SQL["flagged_of_day"], values).fetchall()

@@ -49,5 +49,17 @@ WHERE r.shard_id = %(id)s AND r.state <> 'provisional' AND r.ordinal > %(after)s
 SELECT r.id, r.ordinal, s.slot, r.shard_id, r.meta_id, r.state, r.seconds, r.failure_class, t.language, left(t.text, 120) AS excerpt
 FROM recordings r JOIN shards s ON s.id = r.shard_id LEFT JOIN transcripts t ON t.id = r.current_id
 WHERE r.day_id = %(day_id)s AND r.state <> 'provisional' AND (%(state)s::text IS NULL OR r.state = %(state)s)
-    AND r.id > %(after)s
+    AND (%(failure_class)s::text IS NULL OR r.failure_class = %(failure_class)s) AND r.id > %(after)s
 ORDER BY r.id LIMIT %(limit)s;
+
+-- name: flagged_of_day
+-- The same of those whose current transcript has this flag, or any: through the flags' own index.
+WITH here AS (
+    SELECT r.id FROM flags f JOIN transcripts t ON t.id = f.transcript_id
+    JOIN recordings r ON r.id = t.recording_id AND r.current_id = t.id
+    WHERE f.day_id = %(day_id)s AND (%(flag)s::text IS NULL OR f.flag = %(flag)s) AND r.id > %(after)s
+    GROUP BY r.id ORDER BY r.id LIMIT %(limit)s
+)
+SELECT r.id, r.ordinal, s.slot, r.shard_id, r.meta_id, r.state, r.seconds, r.failure_class, t.language, left(t.text, 120) AS excerpt
+FROM here JOIN recordings r ON r.id = here.id JOIN shards s ON s.id = r.shard_id LEFT JOIN transcripts t ON t.id = r.current_id
+ORDER BY r.id;

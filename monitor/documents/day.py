@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from db import calendar, days, events, flags
 from db.connect import Connection
 from db.days import Day
-from db.states import DayState
+from db.states import DayState, RecordingState
 from monitor.documents.course import course
+
+ANY = "any"  # in place of a flag's name
 
 
 def day(connection: Connection, one: Day) -> dict[str, Any]:
@@ -72,6 +75,43 @@ def commands(one: Day, tally: dict[str, Any]) -> list[tuple[str, str]]:
         chosen = f"--date {one.date} --site {one.site} --only suspect"
         found.append(("make what is flagged again", f"dayscribe reprocess {chosen} --dry-run"))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which of a day's recordings are looked at, by at most one of these; by none: all."""
+
+    state: str | None = None
+    flag: str | None = None  # any: whichever it is
+    error: str | None = None  # the class of the failure
+
+    def asked(self) -> dict[str, str]:
+        """As the page's address says it."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+
+def recordings(connection: Connection, one: Day, view: View, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """A page of those that are looked at, in the day's order, after an id."""
+    if view.flag is not None:
+        flag = None if view.flag == ANY else view.flag
+        return calendar.flagged_of_day(connection, one.id, flag=flag, after=after, limit=limit)
+    state = RecordingState.QUARANTINED.value if view.error else view.state
+    return calendar.of_day(connection, one.id, state=state, failure_class=view.error, after=after, limit=limit)
+
+
+def again(one: Day, view: View) -> str | None:
+    """The command that makes exactly what is looked at again; None where it has no reason of that kind."""
+    if view.flag is not None:
+        only = " --only suspect" if view.flag == ANY else f" --only flag={view.flag}"
+    elif view.error is not None:
+        only = f" --only error={view.error}"
+    elif view.state is None:
+        only = ""
+    elif view.state == RecordingState.QUARANTINED:
+        only = " --only quarantined"
+    else:
+        return None  # reprocess chooses by what may be wrong
+    return f"dayscribe reprocess --date {one.date} --site {one.site}{only} --dry-run"
 
 
 def shard(connection: Connection, shard_id: int) -> dict[str, Any] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response, url_for
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import BadRequest, NotFound
 
 from db import calendar
 from monitor import asked
@@ -18,25 +20,22 @@ from monitor.pages.base import pages, show
 from monitor.store import ledger
 
 ROWS = 50
+_WORD = re.compile(r"[a-z][a-z_]{0,40}")
 
 
 @pages.get("/days/<site>/<date>")
 def day(site: str, date: str) -> Response:
     """A day, and a page of its recordings."""
-    asked.known("state", "after")
-    one = the_day(site, date)
-    state, after = asked.one_of("state", asked.VISIBLE), asked.number("after", 0, low=0, high=asked.LAST_ID)
-    found = calendar.of_day(ledger(), one.id, state=state, after=after, limit=ROWS)
-    following = (
-        url_for("pages.day", site=site, date=date, state=state, after=found[-1]["id"]) if len(found) == ROWS else None
-    )
+    asked.known("state", "flag", "error", "after")
+    one, view, after = the_day(site, date), _view(), asked.number("after", 0, low=0, high=asked.LAST_ID)
+    found = documents.recordings(ledger(), one, view, after=after, limit=ROWS)
+    following = f"?{urlencode(view.asked() | {'after': found[-1]['id']})}" if len(found) == ROWS else None
     told = documents.day(ledger(), one)
     moves = told["left"] is not None or told["finished"] is None or told["course"]["now"] is not None
     return show(
-        "day.html", live=moves, day=told, hours=_hours(told["slots"]),
-        charts=_charts(told["course"]), most_starts=STARTS,
-        recordings=found, following=following, state=state, after=after,
-        states=asked.VISIBLE,
+        "day.html", live=moves, day=told, hours=_hours(told["slots"]), charts=_charts(told["course"]),
+        most_starts=STARTS, recordings=found, following=following, here=f"?{urlencode(view.asked())}", after=after,
+        view=view, states=asked.VISIBLE, again=documents.again(one, view),
     )  # fmt: skip
 
 
@@ -55,6 +54,22 @@ def shard(shard_id: int) -> Response:
     return show(
         "shard.html", live=told["state"] in ("ready", "leased"), shard=told, recordings=found, following=following
     )
+
+
+def _view() -> documents.View:
+    """Which recordings are looked at: at most one reason, so that one command means the same."""
+    found = documents.View(asked.one_of("state", asked.VISIBLE), _word("flag"), _word("error"))
+    if len(found.asked()) > 1:
+        raise BadRequest("Choose by one of state, flag and error.")
+    return found
+
+
+def _word(name: str) -> str | None:
+    """A flag's or a failure class' name; it stands in a command that people copy."""
+    value = asked.text(name)
+    if value is not None and not _WORD.fullmatch(value):
+        raise BadRequest(f"{name} is a name in small letters and underscores.")
+    return value
 
 
 def _hours(slots: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
