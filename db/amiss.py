@@ -41,7 +41,7 @@ BY_THE_LEDGER = tuple(kind.value for kind in Kind if kind not in (Kind.LEDGER_AW
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From when on something is amiss."""
+    """From when on something is amiss; the settings alert.* say it."""
 
     tick: timedelta = timedelta(minutes=30)
     silent: timedelta = timedelta(hours=24)

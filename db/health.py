@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from db.connect import Connection, translated
@@ -20,6 +21,14 @@ def banner(connection: Connection) -> dict[str, Any]:
 def leases(connection: Connection) -> dict[str, Any]:
     """How many shards are `held`, how many leases of these have `lapsed`, and `oldest_lapsed`, seconds ago."""
     return _one(connection, "leases")
+
+
+@translated()
+def abandoned(connection: Connection, since: timedelta) -> int:
+    """How many shards' leases ran out so long ago without anybody taking them over."""
+    row = connection.execute(SQL["abandoned"], {"since": since}).fetchone()
+    assert row is not None
+    return int(row["shards"])
 
 
 @translated()

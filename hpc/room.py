@@ -70,17 +70,37 @@ class Room:
     def _disk(self, size: int, files: int) -> str | None:
         where = self.folder
         try:
-            while not where.exists() and where != where.parent:
-                where = where.parent
+            where = _there(where)
             found = os.statvfs(where)
         except OSError as error:
             return f"what {where} has left cannot be seen, so nothing is moved: {error.strerror}"
-        free = found.f_bavail * found.f_frsize
-        if size > free:
-            return f"{where} has no room: {free / GB:,.1f} GB are free, {_need(size)}"
+        left = found.f_bavail * found.f_frsize
+        if size > left:
+            return f"{where} has no room: {left / GB:,.1f} GB are free, {_need(size)}"
         if found.f_files and files > found.f_favail:  # some file systems count none
             return f"{where} has no room: {found.f_favail:,} files may still be made, not {files:,}"
         return None
+
+
+def free(folder: Path) -> dict[str, int | None]:
+    """Bytes and files that the folder's disk has, and has left; None: it cannot be seen, or counts no files."""
+    try:
+        found = os.statvfs(_there(folder))
+    except OSError:
+        return dict.fromkeys(("bytes", "free_bytes", "files", "free_files"))
+    return {
+        "bytes": found.f_blocks * found.f_frsize,
+        "free_bytes": found.f_bavail * found.f_frsize,
+        "files": found.f_files or None,
+        "free_files": found.f_favail if found.f_files else None,
+    }
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or what is there already of the way to it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _asked(command: list[str]) -> Free | str:

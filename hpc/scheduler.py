@@ -28,6 +28,7 @@ def tick(world: World) -> Report:
     live = world.session(jobs.live)
     look = world.launcher.look([job.scheduler_id for job in live if job.owner == world.user and job.scheduler_id])
     recorded = record_parts(world, report)  # before jobs are closed: what they published is the third witness's
+    report.parts_all = recorded
     going = follow(world, report, look, live)
     tidy(world, report, look)
     rescue(world, report)
@@ -38,7 +39,7 @@ def tick(world: World) -> Report:
     else:
         more = {"ingest": not recorded, "stage": not listed, "deliver": wanted}
         _order(world, report, going, more=[kind for kind, so in more.items() if so])
-    report.saw = _seen(look, live, world.user)
+    report.saw, report.room = _seen(look, live, world.user), world.room()
     took = round((world.clock() - began) * 1000)
     world.session(jobs.put_tick, owner=world.user, host=socket.gethostname(), took_ms=took, report=asdict(report))
     return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from monitor import answers, api, guard, hidden, pages, store
+from monitor import answers, api, guard, hidden, limits, pages, store
 
 
 def create_app(dsn: str | None = None) -> Flask:
@@ -12,6 +12,7 @@ def create_app(dsn: str | None = None) -> Flask:
     app = Flask("monitor")
     app.url_map.merge_slashes = False  # a path is right or it is not: no redirects
     store.install(app, dsn)
+    limits.install(app)
     guard.install(app)
     hidden.install(app)
     answers.install(app)

@@ -4,10 +4,17 @@ SELECT (SELECT extract(epoch FROM clock_timestamp() - max(began))::float8 FROM t
     (SELECT why FROM pauses WHERE what = 'scheduling') AS paused;
 
 -- name: leases
--- Through the index on leases: how many are held, how many lapsed, and since when the oldest has.
+-- Through the indexes on leases, those of plans too: how many are held, how many lapsed, and since when the oldest has.
 SELECT count(*) AS held, count(*) FILTER (WHERE lease_until < clock_timestamp()) AS lapsed,
     extract(epoch FROM clock_timestamp() - min(lease_until) FILTER (WHERE lease_until < clock_timestamp()))::float8 AS oldest_lapsed
-FROM shards WHERE state = 'leased';
+FROM (SELECT lease_until FROM shards WHERE state = 'leased'
+    UNION ALL SELECT lease_until FROM plan_shards WHERE state = 'leased') l;
+
+-- name: abandoned
+-- What every page asks, too: leases that ran out so long ago, and nobody took the shard over.
+SELECT count(*) AS shards FROM (
+    SELECT FROM shards WHERE state = 'leased' AND lease_until < clock_timestamp() - %(since)s
+    UNION ALL SELECT FROM plan_shards WHERE state = 'leased' AND lease_until < clock_timestamp() - %(since)s) l;
 
 -- name: last_output
 -- Parts are numbered as they are recorded.

@@ -85,6 +85,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         if own:
             wiring.ledger_dsn(settings)
         environment[DSN] = f"embedded:{wiring.embedded(settings).root}" if own else settings.ledger.conninfo or ""
+    limits = {name: getattr(settings.alert, name) for name in ("tick_minutes", "silent_hours", "lapsed_minutes")}
+    environment |= {f"DAYSCRIBE_ALERT__{name.upper()}": str(value) for name, value in limits.items()}
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
     environment[HIDE] = " ".join(settings.serve.hide)
     return environment

@@ -71,6 +71,7 @@ def ingest_day(
         taken += 1
     if taken > refused:
         report.done("recorded", f"{site} {on}", f"{taken - refused} parts")
+    report.left(f"{site} {on}" + ("" if plan is None else f" (plan {plan})"), len(left) - taken + refused)
     return taken == len(left)
 
 

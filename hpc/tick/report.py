@@ -22,6 +22,15 @@ class Report:
     saw: dict[str, Any] = field(default_factory=dict)
     did: list[Line] = field(default_factory=list)
     waits: list[Line] = field(default_factory=list)
+    room: dict[str, Any] = field(default_factory=dict)  # what is staged, by which budget, and what the disks have left
+    parts_left: dict[str, int] = field(default_factory=dict)  # published and not recorded, by what they are of
+    parts_all: bool = True  # that was looked at of everything that is open
+
+    def left(self, about: str, parts: int) -> None:
+        """So many parts of this wait to be recorded; who looks again knows better."""
+        self.parts_left.pop(about, None)
+        if parts:
+            self.parts_left[about] = parts
 
     def done(self, what: str, about: object, detail: str = "") -> None:
         self.did.append(Line(what, str(about), detail))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from db.jobs import Job
 from db.session import Session
@@ -50,4 +51,5 @@ class World:
     register: Callable[[str, date], int]  # lists a day of a site whose files are at hand; how many shards are new
     porter: Porter  # of those whose files have to be moved
     discover: Callable[[Report], int]  # adds the days that sources show; how many are new
+    room: Callable[[], dict[str, Any]]  # what is staged, and what there is room for: dashboards do not see the disks
     clock: Callable[[], float]  # seconds, for what a tick may take

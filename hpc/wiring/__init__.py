@@ -349,7 +349,7 @@ def world(settings: Settings, session: Session, *, exchange: Path | None = None)
         results=settings.results_folder, scripts=job_scripts(), rules=settings.schedule, wanted=settings.slurm,
         variables=partial(_variables, settings), image=image, plans=_plans(settings),
         code=cache(lambda: Code(*code_copy.keep(settings.home))), ingest=take, register=list_day, discover=discover,
-        porter=movers.porter(settings, session), clock=time.monotonic,
+        porter=movers.porter(settings, session), room=partial(movers.standing, settings, session), clock=time.monotonic,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db import days, sites
+from db import days, sites, transfers
 from db.errors import BadData, NeedsConfiguration
 from db.session import Session
 from hpc import registry
@@ -22,7 +22,7 @@ from hpc.errors import BadSetting, NeedsLogin, NoAnswer
 from hpc.layout import Layout
 from hpc.origin import Origin
 from hpc.ports import Mover, Source
-from hpc.room import Room
+from hpc.room import GB, Room, free
 from hpc.route import Route
 from hpc.slots import Clock
 from hpc.sources.local import LocalMover
@@ -108,6 +108,18 @@ def porter(settings: Settings, session: Session, *, works: bool = False) -> Port
 def room(settings: Settings, session: Session, site: sites.Site) -> Room:
     """Of the folder that the site's days are staged in."""
     return Room(settings.transfer, Route.of(site.route).staging_folder(settings.staging_folder), session)
+
+
+def standing(settings: Settings, session: Session) -> dict[str, Any]:
+    """What a tick tells of the room there is: what of the budget is used, and what each folder's disk has left."""
+    rules, moving = settings.transfer, [site for site in session(sites.every) if site.route]
+    folders = [settings.results_folder, *(room(settings, session, site).folder for site in moving)]
+    return {
+        "staged": session(transfers.space) if moving else None,
+        "budget_bytes": int(rules.budget_gb * GB) or None,
+        "budget_files": rules.budget_files or None,
+        "disks": [{"folder": str(folder), **free(folder)} for folder in dict.fromkeys(folders)],
+    }
 
 
 def discover(settings: Settings, session: Session, report: Report) -> int:

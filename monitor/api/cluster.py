@@ -14,6 +14,7 @@ from monitor.documents import cluster as cluster_documents
 from monitor.documents import day as day_documents
 from monitor.documents import health as health_documents
 from monitor.documents import plans as plan_documents
+from monitor.limits import limits
 from monitor.named import site_asked
 from monitor.store import ledger
 
@@ -61,4 +62,4 @@ def one_plan(plan_id: int) -> Response:
 def health() -> Response:
     """Whether all is well, finding by finding."""
     asked.known()
-    return answer(health_documents.report(ledger()))
+    return answer(health_documents.report(ledger(), limits()))

@@ -8,7 +8,6 @@ from db import alerts, health, jobs, migrate
 from db.amiss import BY_THE_LEDGER, TITLES, Kind, Limits, judge
 from db.connect import Connection
 
-LIMITS = Limits()
 # What is so when a kind of trouble is not there.
 WELL = {
     Kind.STALE_TICK: "whoever has to tick does, or nobody has to",
@@ -20,22 +19,38 @@ WELL = {
 }
 
 
-def report(connection: Connection) -> dict[str, Any]:
+def report(connection: Connection, limits: Limits) -> dict[str, Any]:
     """All kinds of trouble that the ledger knows of, and the numbers they come from."""
+    ticks = jobs.ticks(connection)
     return {
-        "findings": _findings(connection),
-        "ticks": [
-            {key: row[key] for key in ("owner", "host", "began", "took_ms", "seconds_ago")}
-            for row in jobs.ticks(connection)
-        ],
+        "findings": _findings(connection, limits),
+        "ticks": [_tick(row) for row in ticks],
+        "room": [_room(row) for row in ticks if row["report"].get("room")],
         "leases": health.leases(connection), "last_output_ago": health.last_output(connection),
         "jobs": health.jobs_by_state(connection), "sizes": health.sizes(connection),
         "schema": migrate.check(connection), "days": health.days_by_state(connection),
     }  # fmt: skip
 
 
-def _findings(connection: Connection) -> list[dict[str, Any]]:
-    found = judge(alerts.facts(connection, lapsed=LIMITS.lapsed), LIMITS)
+def _tick(row: dict[str, Any]) -> dict[str, Any]:
+    """A user's last tick; `parts_left`: published and not recorded when it was over (None: an older program's tick),
+    `parts_all`: these are all there were."""
+    left = row["report"].get("parts_left")
+    told = {key: row[key] for key in ("owner", "host", "began", "took_ms", "seconds_ago")}
+    return told | {
+        "parts_left": None if left is None else sum(left.values()),
+        "parts_all": row["report"].get("parts_all", False),
+    }
+
+
+def _room(row: dict[str, Any]) -> dict[str, Any]:
+    """What a user's last tick saw of the disks, which this server may not see, and of the budget."""
+    names = ("staged", "budget_bytes", "budget_files", "disks")
+    return {key: row[key] for key in ("owner", "host", "began")} | {name: row["report"]["room"][name] for name in names}
+
+
+def _findings(connection: Connection, limits: Limits) -> list[dict[str, Any]]:
+    found = judge(alerts.facts(connection, lapsed=limits.lapsed), limits)
     told = [
         {
             "name": one.kind,

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, render_template, url_for
 
 from monitor.documents import banner
+from monitor.limits import limits
 from monitor.pages import filters
 from monitor.store import ledger
 
@@ -27,7 +28,7 @@ def install(app: Flask) -> None:
 def show(template: str, /, *, live: bool = False, **values: Any) -> Response:
     """The page; `live` ones look again by themselves."""
     text = render_template(
-        template, warnings=banner.warnings(ledger()), live_seconds=LIVE_SECONDS if live else None, **values
+        template, warnings=banner.warnings(ledger(), limits()), live_seconds=LIVE_SECONDS if live else None, **values
     )
     return Response(text, mimetype="text/html")
 

@@ -12,6 +12,7 @@ from monitor.answers import plain
 from monitor.documents import cluster as documents
 from monitor.documents import health as health_documents
 from monitor.documents import plans as plan_documents
+from monitor.limits import limits
 from monitor.pages.base import pages, show
 from monitor.store import ledger
 
@@ -43,4 +44,4 @@ def plan(plan_id: int) -> Response:
 def health() -> Response:
     """Whether all is well."""
     asked.known()
-    return show("health.html", live=True, health=health_documents.report(ledger()))
+    return show("health.html", live=True, health=health_documents.report(ledger(), limits()))

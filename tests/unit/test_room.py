@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hpc.room import GB, Room
+from hpc.room import GB, Room, free
 from hpc.sections import TransferSettings
 
 NOTHING = {"bytes": 0, "files": 0, "coming_bytes": 0, "coming_files": 0}
@@ -140,3 +140,24 @@ def test_the_disk_is_asked_at_the_nearest_folder_that_is_there(
     monkeypatch.setattr("os.statvfs", statvfs)
     assert room().lacks(1, 1) is None
     assert asked == [tmp_path]
+
+
+def test_what_a_disk_has_left_is_told_of_what_is_there_of_the_way_to_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    disk = SimpleNamespace(f_blocks=40, f_bavail=10, f_frsize=1000, f_files=100, f_favail=5)
+    looked: list[Path] = []
+    monkeypatch.setattr("os.statvfs", lambda where: looked.append(where) or disk)
+    told = {"bytes": 40_000, "free_bytes": 10_000, "files": 100, "free_files": 5}
+    assert free(tmp_path / "not" / "there") == told
+    assert looked == [tmp_path]
+    disk.f_files = 0  # it counts none
+    assert free(tmp_path) == told | {"files": None, "free_files": None}
+
+
+def test_a_disk_that_cannot_be_seen_is_told_as_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def gone(_where: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.statvfs", gone)
+    assert set(free(tmp_path).values()) == {None}

@@ -131,3 +131,19 @@ def test_serve_hides_what_the_settings_name(served: Any, a_day: Any, tmp_path: P
     recording = f"{address}/api/v1/recordings/{a_day.ids['hello']}"
     assert (get(recording)[0], json.loads(get(recording)[1])["text"]) == (200, None)
     assert [get(f"{recording}.txt")[0], get(f"{address}/search?q=hello")[0]] == [403, 403]
+
+
+def test_serve_hands_over_from_when_on_something_is_amiss(served: Any, a_day: Any, tmp_path: Path) -> None:
+    (tmp_path / "dayscribe.toml").write_text("[alert]\ntick_minutes = 7\nlapsed_minutes = 3\nsilent_hours = 2\n")
+    with connect(a_day.dsn) as connection:
+        connection.execute("UPDATE shards SET lease_until = now() - interval '4 minutes' WHERE state = 'leased'")
+        connection.execute(
+            "INSERT INTO ticks (owner, host, began, took_ms, report)"
+            " VALUES ('ada', 'here', now() - interval '8 minutes', 1, '{}')"
+        )
+    address, process = served()
+    page = get(f"{address}/search")[1]
+    assert "No tick for more than 7 minutes" in page
+    assert "no sign of life for more than 3 minutes" in page
+    environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    assert b"DAYSCRIBE_ALERT__SILENT_HOURS=2.0" in environment

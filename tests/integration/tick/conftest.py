@@ -174,7 +174,7 @@ class Lab:
             scripts=Path("slurm"), rules=ScheduleSettings(**rules), wanted=SlurmSettings(**wanted),
             variables=lambda _: {}, image=lambda _: None, plans=not ScheduleSettings(**rules).ledger_on_nodes,
             code=lambda: self.code, ingest=take, register=self.register, porter=self.porter(used, user, clock),
-            discover=lambda _: 0, clock=clock,
+            discover=lambda _: 0, room=dict, clock=clock,
         )  # fmt: skip
 
     def porter(self, session: Session, user: str, clock: Callable[[], float]) -> Porter:

@@ -13,6 +13,7 @@ from db.states import DayState
 from hpc import scheduler
 from hpc.errors import BadSetting
 from hpc.job_folder import ORDER, FailedShard
+from hpc.tick.report import Report
 
 
 @pytest.fixture
@@ -345,3 +346,34 @@ def test_shards_that_wait_for_their_retry_are_ordered_when_their_time_comes(lab:
     shards.release(lab.connection, leased.id, leased.epoch)
     lab.tick()
     assert lab.states() == ["submitted"]
+
+
+def test_a_tick_tells_which_parts_it_did_not_record_and_whether_it_looked_at_all(lab: Any, planned: Any) -> None:
+    lab.day(3)
+    order, ids = planned()
+    broken, *_ = lab.publish(order, *ids)
+    broken.write_bytes(broken.read_bytes()[:-9])
+
+    def told() -> Any:
+        return lab.value("SELECT jsonb_build_array(report -> 'parts_left', report -> 'parts_all') FROM ticks")
+
+    lab.tick(clock=itertools.count(0, 10).__next__)
+    assert told() == [{"zurich 2025-01-01": len(ids)}, False], "the time was up before the first"
+    lab.tick()
+    assert told() == [{"zurich 2025-01-01": 1}, True]
+    broken.unlink()
+    lab.tick()
+    assert told() == [{}, True]
+
+
+def test_a_tick_tells_what_room_there_is(lab: Any) -> None:
+    world = replace(lab.world(), room=lambda: {"disks": [{"folder": "/data"}]})
+    scheduler.tick(world)
+    assert lab.value("SELECT report -> 'room' FROM ticks") == {"disks": [{"folder": "/data"}]}
+
+
+def test_whoever_looks_for_parts_again_in_the_same_tick_knows_better() -> None:
+    report = Report()
+    report.left("zurich 2025-01-01", 3)
+    report.left("zurich 2025-01-01", 0)
+    assert report.parts_left == {}

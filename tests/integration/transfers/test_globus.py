@@ -340,3 +340,18 @@ def test_days_are_discovered_once_an_hour_and_a_silent_source_holds_up_nothing(l
     assert movers.discover(settings, lab.session, report) == 0  # not yet again
     lab.connection.execute("UPDATE sites SET discovered = NULL")
     assert movers.discover(settings, lab.session, report) == 2
+
+
+def test_what_room_there_is_is_told_with_the_budget_and_each_folders_disk(lab: Any) -> None:
+    lab.slots(3, size=3200)
+    lab.arrive()
+    settings = load(None, [*lab.said, "transfer.budget_gb=2", "transfer.budget_files=10"])
+
+    told = movers.standing(settings, lab.session)
+    staged = {"bytes": 9600, "files": 3, "coming_bytes": 0, "coming_files": 0}
+    assert (told["staged"], told["budget_bytes"], told["budget_files"]) == (staged, 2 * 10**9, 10)
+    folders = [disk["folder"] for disk in told["disks"]]
+    assert folders == [str(settings.results_folder), str(settings.staging_folder)]
+    assert all(disk["bytes"] >= disk["free_bytes"] > 0 for disk in told["disks"])
+    without = movers.standing(load(None, lab.said), lab.session)
+    assert (without["budget_bytes"], without["budget_files"]) == (None, None)
