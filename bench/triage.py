@@ -4,9 +4,11 @@
 
 The demo model hears clips that are made from a seed, in chunks of 8 s and of 30 s, which it was not trained for. What
 is wrong with a transcript is known from what was said, never from the flags: words said over and over, words missed
-under noise, a language that the model does not know. Those are labels of REAL model output. What the demo model cannot
-be made to do (it knows sixty words of one language) is MADE: a right transcript is changed on purpose, or what the
-platform says of it. A table of each is printed. Where the truth leaves a flag open, it is not counted.
+under noise, a language that the model does not know. Those are labels of REAL model output. What it does not do of
+itself is PROVOKED, by settings that it was not made for: a prompt before each chunk, a voice detector that takes all
+for speech. It is real output too. What the demo model cannot be made to do (it knows 65 words of one language) is MADE:
+a right transcript is changed on purpose, or what the platform says of it. A table of each is printed. Where the truth
+leaves a flag open, it is not counted.
 """
 
 from __future__ import annotations
@@ -23,36 +25,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jiwer
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from bench.triage_day import GERMAN, UNSPOKEN, Clip, clips, unspoken
 from hpc.demo.score import normal
-from hpc.demo.sounds import hum, music, noise
-from hpc.demo.speech import TRAINED_VOICES, Speaker, sentence
+from hpc.demo.speech import WORDS, sentence
 from hpc.engine_options import EngineOptions
 from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Segment, Transcript, compression_ratio
 from hpc.models import resolve
 from hpc.triage import FLAGS, TABLE, Captions, Evidence, from_transcript, judge
+from hpc.triage.phrases import known
+from hpc.words import size, tokens
 
 SEED = 20_260_117
-REAL, MADE = "real model output", "made by changing it"
+REAL, PROVOKED, MADE = "real model output", "real model output, provoked", "made by changing it"
+SOURCES = (REAL, PROVOKED, MADE)
 WRONG = 0.5  # of its words, from which a transcript is labelled as wrong; a person would not use it
-Sound = NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A sound, and what is known of it."""
-
-    kind: str
-    sound: Sound
-    text: str  # what is said; "" where nobody speaks
-    words: tuple[tuple[str, float, float], ...] = ()  # those of the model's language, with their times
-    repeats: bool = False  # it says the same over and over
-    language: str = "en"  # spoken
+FASTEST = 26.0  # letters a second: nobody speaks faster, so more in a clip's whole time was not said
+# Settings that make the model write what nobody said, and what it hears under them.
+PROVOKING: tuple[tuple[str, dict[str, Any], Sequence[str]], ...] = (
+    ("after a long prompt", {"chunk_size": 8, "initial_prompt": "Thank you. " * 20}, ("plain", "long")),
+    ("no voice detector", {"chunk_size": 8, "vad_onset": 0.001}, UNSPOKEN),
+    ("no voice detector, after a short prompt",
+     {"chunk_size": 8, "vad_onset": 0.001, "initial_prompt": "Thanks for watching!"}, UNSPOKEN),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Case:
     """One labelled transcript."""
 
     kind: str
-    source: str  # REAL or MADE
+    source: str  # one of SOURCES
     evidence: Evidence
     flags: frozenset[str]  # those that it should have
     unsettled: frozenset[str] = frozenset()  # not counted: the label does not say
@@ -87,94 +85,40 @@ class Row:
         return self.hit / self.labelled if self.labelled else None
 
 
-# --- the day ---------------------------------------------------------------------------------------------------------
-
-
-def clips(count: int, seed: int) -> Iterator[Clip]:
-    """`count` of each kind; no two alike."""
-    rng, generator, speaker = random.Random(f"triage {seed}"), np.random.default_rng(seed), Speaker()
-    for number in range(count):
-        voice = rng.choice(TRAINED_VOICES)
-        yield _said(speaker, rng, voice, "plain", sentences=2)
-        long = _said(speaker, rng, voice, "long", sentences=8)
-        yield long
-        yield replace(long, kind="0 dB noise", sound=_noisy(generator, long.sound, 0.0))
-        yield replace(long, kind="-12 dB noise", sound=_noisy(generator, long.sound, -12.0))
-        backwards = long.sound[::-1].copy()
-        yield replace(long, kind="backwards", sound=backwards, text="(nothing that anybody understands)", words=())
-        yield _drowned(speaker, rng, generator, voice, (-6.0, -15.0)[number % 2])
-        yield _repeated(speaker, rng, voice)
-        german = speaker.say(rng.choice(GERMAN), voice="gmw/de", pitch=rng.randint(30, 70))
-        yield Clip("german", german.pcm, "(german)", language="de")
-        length = 15 * SAMPLE_RATE
-        unspoken = (noise(generator, length), hum(generator, length), music(generator, length), np.zeros(length))
-        yield Clip("nobody speaks", _loud(unspoken[number % 4]), "")
-
-
-GERMAN = (
-    "guten morgen meine damen und herren, heute ist ein schöner tag und wir gehen im wald spazieren",
-    "die katze schläft unter dem tisch und der hund wartet vor der tür auf seinen besitzer",
-    "bitte beachten sie dass der zug nach zürich heute von gleis sieben abfährt",
-    "ich habe gestern abend ein buch gelesen das mir meine schwester geschenkt hat",
-)
-
-
-def _said(speaker: Speaker, rng: random.Random, voice: str, kind: str, *, sentences: int) -> Clip:
-    text = " ".join(" ".join(sentence(rng)) for _ in range(sentences))
-    spoken = speaker.say(text + ".", voice=voice, rate=rng.randint(130, 190))
-    return Clip(kind, spoken.pcm, text, spoken.words)
-
-
-def _repeated(speaker: Speaker, rng: random.Random, voice: str) -> Clip:
-    """The same two to four words ten times, with the sound of one saying."""
-    words = " ".join(sentence(rng)[:4][: rng.randint(2, 4)])
-    words = words if " " in words else f"{words} {words} over"
-    once = speaker.say(words, voice=voice).pcm
-    return Clip("said ten times", np.concatenate([once] * 10), " ".join([words] * 10), repeats=True)
-
-
-def _drowned(speaker: Speaker, rng: random.Random, generator: np.random.Generator, voice: str, decibels: float) -> Clip:
-    """A sentence, then ten seconds of speech under noise."""
-    first, rest = (_said(speaker, rng, voice, "", sentences=n) for n in (2, 8))
-    under, later = _noisy(generator, rest.sound[: 10 * SAMPLE_RATE], decibels), len(first.sound) / SAMPLE_RATE
-    words = [(word, start + later, end + later) for word, start, end in rest.words if end <= 10]
-    text = " ".join([first.text, *(word for word, _, _ in words)])
-    kind = f"10 s under {decibels:g} dB noise"
-    return Clip(kind, np.concatenate([first.sound, under]), text, (*first.words, *words))
-
-
-def _noisy(generator: np.random.Generator, sound: Sound, decibels: float) -> Sound:
-    speech = sound.astype(np.float64)
-    level = np.sqrt(np.mean(speech**2)) * 10 ** (-decibels / 20)
-    mixed = speech + noise(generator, len(sound), colour="pink") * level
-    return np.asarray(np.clip(mixed * min(1.0, 20_000 / np.abs(mixed).max()), -32768, 32767)).astype(np.int16)
-
-
-def _loud(sound: NDArray[Any]) -> Sound:
-    return np.asarray(np.clip(3000 * sound, -32768, 32767)).astype(np.int16)
-
-
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
-def real_cases(heard: Sequence[tuple[Clip, Transcript]]) -> Iterator[Case]:
+def real_cases(heard: Sequence[tuple[Clip, Transcript]], source: str = REAL, how: str = "") -> Iterator[Case]:
     """What the model wrote, as it is; the platform tells the truth about each clip."""
     for clip, said in heard:
         captions = [Captions("eng-US", "ASR", clip.text)] if clip.words else []
         language = clip.language if clip.text else "un"
         evidence = from_transcript(said, _seconds(clip), text_language=language, captions=captions)
         wrong, share, missed = _error_rate(clip, said) > WRONG, _share(clip, said), _missed_seconds(clip, said)
+        invented, pace = not clip.text and bool(normal(said.text)), size(said.text) / _seconds(clip)
+        deaf = source == PROVOKED and not clip.text  # the detector's speech is none
         labels = {
             "repetition": _is_told(clip.repeats and not wrong, open_=wrong or _too_often(clip, said) >= 5),
             "unsure": _is_told(wrong),
-            "gap": _is_told(missed >= 6.0, open_=missed >= 4.0 or not (clip.words or not clip.text)),
-            "too_little_text": _is_told(share < 0.15 and _seconds(clip) >= 8.0, open_=share < 0.4),
+            "too_much_text": _is_told(pace > FASTEST, open_=pace > 0.8 * FASTEST),
+            "gap": _is_told(missed >= 6.0, open_=missed >= 4.0 or deaf or not (clip.words or not clip.text)),
+            "too_little_text": _is_told(share < 0.15 and _seconds(clip) >= 8.0, open_=share < 0.4 or deaf),
             "language": _is_told(bool(said.text) and clip.language != "en"),
             "captions_differ": _is_told(bool(clip.words) and wrong),
-            "no_speech_with_text": _is_told(bool(said.text) and not clip.text, open_=share < 0.4 or missed >= 4.0),
+            "no_speech_with_text": _is_told(
+                invented, open_=share < 0.4 or missed >= 4.0 or bool(said.text and not normal(said.text))
+            ),
         }
         flags = frozenset(name for name, so in labels.items() if so)
-        yield Case(clip.kind, REAL, evidence, flags, frozenset(name for name, so in labels.items() if so is None))
+        unsettled = frozenset(name for name, so in labels.items() if so is None)
+        yield Case(f"{clip.kind} {how}".strip(), source, evidence, flags, unsettled)
+
+
+def provoked_cases(chosen: Sequence[Clip]) -> Iterator[Case]:
+    """What the model writes under settings that provoke it."""
+    for how, settings, kinds in PROVOKING:
+        some = [clip for clip in chosen if clip.kind in kinds]
+        yield from real_cases(listen(some, **settings), PROVOKED, how)
 
 
 def _is_told(so: bool, *, open_: bool = False) -> bool | None:
@@ -183,7 +127,7 @@ def _is_told(so: bool, *, open_: bool = False) -> bool | None:
 
 def _error_rate(clip: Clip, said: Transcript) -> float:
     if not clip.text:
-        return 0.0
+        return float(bool(normal(said.text)))
     return float(jiwer.wer(" ".join(normal(clip.text)), " ".join(normal(said.text)))) if said.text else 1.0
 
 
@@ -276,7 +220,7 @@ def _seconds(clip: Clip) -> float:
 def figures(cases: Sequence[Case]) -> list[Row]:
     """For each flag, of real and of made cases."""
     judged = [(case, frozenset(flag.name for flag in judge(case.evidence))) for case in cases]
-    return [_row(flag, source, judged) for flag in FLAGS for source in (REAL, MADE)]
+    return [_row(flag, source, judged) for flag in FLAGS for source in SOURCES]
 
 
 def _row(flag: str, source: str, judged: Sequence[tuple[Case, frozenset[str]]]) -> Row:
@@ -304,12 +248,12 @@ def any_flag(cases: Sequence[Case]) -> dict[str, int]:
     }
 
 
-def listen(chosen: Sequence[Clip], *, chunk_size: int) -> list[tuple[Clip, Transcript]]:
+def listen(chosen: Sequence[Clip], **settings: Any) -> list[tuple[Clip, Transcript]]:
     """Each clip with what the demo model makes of it, with no help against loops."""
     from hpc.engines.whisperx.batched import BatchedEngine
 
     options = EngineOptions(
-        model="demo/asr.en", aligner="demo/aligner", device="cpu", chunk_size=chunk_size, threads=1, vad_method="silero"
+        model="demo/asr.en", aligner="demo/aligner", device="cpu", threads=1, vad_method="silero", **settings
     )
     engine = BatchedEngine(resolve(options)[0])
     audios = [Audio(Recording(0, n, b"%d" % n, len(clip.sound), b""), clip.sound) for n, clip in enumerate(chosen)]
@@ -322,14 +266,14 @@ def listen(chosen: Sequence[Clip], *, chunk_size: int) -> list[tuple[Clip, Trans
 def show(rows: Sequence[Row], cases: Sequence[Case]) -> None:
     """Print the tables."""
     console = Console()
-    for source in (REAL, MADE):
+    for source in SOURCES:
         table = Table("flag", "should", "hit", "missed", "false", "of", "precision", "recall", title=source)
         for row in rows:
             if row.source == source:
                 rates = ("-" if rate is None else f"{rate:.2f}" for rate in (row.precision, row.recall))
                 table.add_row(row.flag, *map(str, (row.labelled, row.hit, row.missed, row.false, row.cases)), *rates)
         console.print(table)
-    for source in (REAL, MADE):
+    for source in SOURCES:
         kinds = dict.fromkeys(case.kind for case in cases if case.source == source)
         console.print(f"{source}: {sum(case.source == source for case in cases)} transcripts ({', '.join(kinds)})")
     some = any_flag(cases)
@@ -337,12 +281,24 @@ def show(rows: Sequence[Row], cases: Sequence[Case]) -> None:
         f"any flag: {some['wrong_flagged']} of {some['wrong']} real transcripts with more than half of the words wrong,"
         f" {some['right_flagged']} of the other {some['right']} (the sayings ten times over among them)"
     )
-    unlabelled = [row.flag for row in rows if row.source == REAL and not row.labelled]
+    labelled = {row.flag for row in rows if row.source != MADE and row.labelled}
+    unlabelled = [flag for flag in FLAGS if flag not in labelled]
     console.print(
         "language and captions_differ are labelled by nearly what they ask themselves (captions here are the truth),"
         " and so is all that is made: these show that a flag works, not how good such evidence is"
     )
     console.print(f"no real positive among these, so recall on real output is not known: {', '.join(unlabelled)}")
+    console.print(vocabulary(cases))
+
+
+def vocabulary(cases: Sequence[Case]) -> str:
+    """Why the model gives no `long_word` and no `known_phrase`: the words that it wrote, and what they can make."""
+    written = {word for case in cases if case.source != MADE for word in tokens(case.evidence.text)}
+    able = [phrase.text for some in known().values() for phrase in some if set(phrase.words) <= set(WORDS)]
+    return (
+        f"the model wrote {len(written)} different words, {len(written - set(WORDS))} of them not its own {len(WORDS)};"
+        f" the longest has {max(map(len, written), default=0)} letters; known phrases made of its words: {len(able)}"
+    )
 
 
 def main() -> None:
@@ -358,7 +314,8 @@ def main() -> None:
     began = time.monotonic()
     chosen = list(clips(wanted.clips, wanted.seed))
     heard, longer = (listen(chosen, chunk_size=seconds) for seconds in (8, 30))
-    cases = [*real_cases([*heard, *longer]), *made_cases(heard, wanted.seed)]
+    provoked = list(provoked_cases([*chosen, *unspoken(wanted.clips, wanted.seed)]))
+    cases = [*real_cases([*heard, *longer]), *provoked, *made_cases(heard, wanted.seed)]
     rows = figures(cases)
     if wanted.json:
         told = [{name: getattr(row, name) for name in (*Row.__slots__, "precision", "recall")} for row in rows]
