@@ -22,8 +22,11 @@ from db.transcripts import Scope, denominator, open_days
 SQL = load("search.sql")
 
 STEP_LEAST, STEP_MOST = 200, 5_000  # recordings that one question walks through
+LOOKED_UP = 3  # recordings are walked past in the time that one that matches is looked up by the index
 PATIENCE = 10  # a walk may take so many times what was expected of it …
 AT_LEAST = 5_000  # … and so many recordings anyhow
+THERE = ("transcribed", "no_speech", "quarantined", "unsealed")  # all that a walk comes by
+SHOWN = 500  # hits a question
 # Around what was found, and for "<"; db/queries/search.sql keeps the texts free of them.
 BEGIN, END, LESS = "\x02", "\x03", "\x04"
 _SPACE = re.compile(r"\s+")
@@ -79,10 +82,9 @@ def search(connection: Connection, question: Question) -> Found:
     assert measured is not None
     page = _Page([], [], 0)
     if measured["terms"]:
-        page = _found(connection, question, values, measured["recordings"], sum(counts.values()))
+        page = _found(connection, question, values, measured, sum(counts[kind] for kind in THERE))
     more = len(page.recordings) > question.limit
-    shown = {"transcripts": page.transcripts[: question.limit]}
-    hits = [_hit(row) for row in connection.execute(SQL["show"], values | shown)]
+    hits = list(_shown(connection, values, page.transcripts[: question.limit]))
     after = page.recordings[question.limit - 1] if more else None
     total = page.total
     if total is None and not more and question.after is None:
@@ -105,13 +107,16 @@ def _values(connection: Connection, question: Question) -> dict[str, object]:
 
 
 def _found(
-    connection: Connection, question: Question, values: Mapping[str, object], recordings: int, reach: int
+    connection: Connection, question: Question, values: dict[str, object], measured: Mapping[str, Any], reach: int
 ) -> _Page:
-    """The page, by the way that should touch fewer rows; `reach`: the recordings in the scope."""
-    expected = _expected(connection, values)
-    far = min((question.limit + 1) * recordings / max(expected, 1), reach)
-    if recordings and far < expected:
-        page = _walk(connection, values, question.limit + 1, far)
+    """The page, by the way that should cost less; `reach`: the recordings in the scope."""
+    wanted, candidates = (
+        _expected(connection, values | {"terms": measured[name]}) for name in ("wanted", "candidates")
+    )  # fmt: skip
+    far = min((question.limit + 1) * measured["recordings"] / wanted, reach)
+    instead = candidates * LOOKED_UP
+    if measured["recordings"] and far < instead:
+        page = _walk(connection, values, question.limit + 1, far=far, instead=instead)
         if page is not None:
             return page
     rows = connection.execute(SQL["by_index"], values).fetchall()
@@ -119,15 +124,17 @@ def _found(
     return _Page([row["recording_id"] for row in hits], [row["transcript_id"] for row in hits], rows[0]["total"])
 
 
-def _expected(connection: Connection, values: Mapping[str, object]) -> int:
+def _expected(connection: Connection, values: dict[str, object]) -> int:
     plan = connection.execute(SQL["expect"], values).fetchone()
     assert plan is not None
-    return int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"])
+    return max(int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]), 1)
 
 
-def _walk(connection: Connection, values: Mapping[str, object], wanted: int, far: float) -> _Page | None:
-    """The page by walking; None when it is not full after what a walk may cost."""
-    room, step = PATIENCE * far + AT_LEAST, round(min(max(far, STEP_LEAST), STEP_MOST))
+def _walk(
+    connection: Connection, values: dict[str, object], wanted: int, *, far: float, instead: float
+) -> _Page | None:
+    """The page by walking, `far` as it seems; None when it is not full after what a walk, or the index, may cost."""
+    room, step = max(PATIENCE * far + AT_LEAST, instead), round(min(max(far, STEP_LEAST), STEP_MOST))
     found = _Page([], [], None)
     for day_id, first in _days(connection, values):
         after, walked = first, step
@@ -155,6 +162,13 @@ def _days(connection: Connection, values: Mapping[str, object]) -> Iterator[tupl
     while days := connection.execute(SQL["days"], key).fetchall():
         yield from ((day["day_id"], 0) for day in days)
         key |= {"key_date": days[-1]["date"], "key_day": days[-1]["day_id"]}
+
+
+def _shown(connection: Connection, values: dict[str, object], transcripts: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The hits as they are shown, some hundreds a question, so that none takes long."""
+    for start in range(0, len(transcripts), SHOWN):
+        some = {"transcripts": transcripts[start : start + SHOWN]}
+        yield from (_hit(row) for row in connection.execute(SQL["show"], values | some))
 
 
 def _hit(row: Mapping[str, Any]) -> dict[str, Any]:

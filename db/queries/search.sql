@@ -1,14 +1,16 @@
 -- name: measure
--- How many recordings there are, roughly and at once (0: nobody has counted yet), and how much of the query is left when
--- the language's stop words are gone.
-SELECT greatest(c.reltuples, 0)::bigint AS recordings,
-    numnode(websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)) AS terms
-FROM pg_class c WHERE c.oid = 'recordings'::regclass;
+-- How many recordings there are, roughly and at once (0: nobody has counted yet); how much of the query is left when the
+-- language's stop words are gone; and what the index can look up of it, which knows words but not which one follows which.
+SELECT greatest(c.reltuples, 0)::bigint AS recordings, numnode(asked.query) AS terms, asked.query::text AS wanted,
+    regexp_replace(asked.query::text, '<(-|[0-9]+)>', '&', 'g') AS candidates
+FROM pg_class c,
+    (SELECT websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s) AS query) asked
+WHERE c.oid = 'recordings'::regclass;
 
 -- name: expect
 -- How many transcripts the planner expects to match, from its list of the commonest words: no row is read for it.
 EXPLAIN (FORMAT JSON) SELECT FROM transcripts t
-WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
+WHERE t.search @@ %(terms)s::tsquery
     AND (%(only)s::text IS NULL OR t.language = %(only)s);
 
 -- name: key
@@ -16,7 +18,8 @@ WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(qu
 SELECT d.date, d.id AS day_id, r.id AS recording_id FROM recordings r JOIN days d ON d.id = r.day_id WHERE r.id = %(after)s;
 
 -- name: by_index
--- All that match, counted; of them a page after the key. Materialised, so that the planner uses the text index and not the key.
+-- All that match, counted; of them a page after the key. Materialised, so that the planner uses the text index and not the
+-- key. CASE, since it takes what is true of every row for rare and then walks through all days for each.
 WITH hit AS MATERIALIZED (
     SELECT t.id, t.recording_id FROM transcripts t
     WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
@@ -25,7 +28,7 @@ WITH hit AS MATERIALIZED (
             OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = t.id AND f.flag = %(flag)s))
 ), seen AS MATERIALIZED (
     SELECT d.date, d.id AS day_id, r.id AS recording_id, hit.id AS transcript_id
-    FROM hit JOIN recordings r ON r.id = hit.recording_id AND r.current_id = hit.id
+    FROM hit JOIN recordings r ON r.id = hit.recording_id AND CASE WHEN r.current_id = hit.id THEN true END
     JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
     WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
         AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
@@ -50,14 +53,14 @@ ORDER BY d.date DESC, d.id LIMIT 100;
 -- name: walk
 -- The next recordings of a day, and which of them match. OFFSET 0 keeps the planner from fetching all that match first.
 WITH walked AS MATERIALIZED (
-    SELECT r.id, r.current_id FROM recordings r WHERE r.day_id = %(day_id)s AND r.id > %(after)s ORDER BY r.id LIMIT %(room)s
+    SELECT r.id, r.current_id, r.state FROM recordings r WHERE r.day_id = %(day_id)s AND r.id > %(after)s ORDER BY r.id LIMIT %(room)s
 )
 SELECT whole.walked, whole.last, hit.recording_id, hit.transcript_id
 FROM (SELECT count(*) AS walked, max(id) AS last FROM walked) whole
 LEFT JOIN (
     SELECT w.id AS recording_id, t.id AS transcript_id FROM walked w
     CROSS JOIN LATERAL (SELECT v.id, v.language, v.search FROM transcripts v WHERE v.id = w.current_id OFFSET 0) t
-    WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
+    WHERE w.state = 'transcribed' AND t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
         AND (%(only)s::text IS NULL OR t.language = %(only)s)
         AND (%(flag)s::text IS NULL
             OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = t.id AND f.flag = %(flag)s))

@@ -10,7 +10,6 @@ from typing import Any
 from db.connect import Connection
 from db.search import Question
 from db.search import search as look
-from monitor import asked
 
 # Written without spaces: PostgreSQL takes a whole phrase for one word.
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "yue"})
@@ -32,13 +31,7 @@ def search(connection: Connection, question: Question) -> dict[str, Any]:
 
 def every(connection: Connection, question: Question) -> list[dict[str, Any]]:
     """The hits of all pages, at most TABLE_ROWS."""
-    rows: list[dict[str, Any]] = []
-    page: Question | None = replace(question, limit=asked.MOST)
-    while page is not None and len(rows) < TABLE_ROWS:
-        found = look(connection, page)
-        rows += found.hits
-        page = None if found.next is None else replace(page, after=found.next)
-    return rows
+    return look(connection, replace(question, limit=TABLE_ROWS)).hits
 
 
 COMMON = (
