@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_server_settings")
 # What each parameter of a query is asked with, one at a time; a new parameter needs a line here.
 ASKED = {
     "q": SAID, "site": "zurich", "from": "2025-01-01", "to": "2025-12-31", "language": "en", "only_language": "en",
-    "limit": "500", "after": "0", "state": "transcribed", "flag": "repetition", "year": "2025", "version": "1",
-    "against": "1", "t": "0",
+    "limit": "500", "after": "0", "state": "transcribed", "flag": "repetition", "error": "truncated", "year": "2025",
+    "version": "1", "against": "1", "t": "0",
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ FROM_OUTSIDE = {
     *(("job_tasks", name) for name in ("node", "scheduler_says", "record")),
     *(("transfers", name) for name in ("message", "owner")),
     *(("events", name) for name in ("actor", "what", "detail")),
-    *(("ticks", name) for name in ("owner", "host")),
+    *(("ticks", name) for name in ("owner", "host", "report")),
     *(("pauses", name) for name in ("who", "why")),
     *(("troubles", name) for name in ("owner", "message")),
     *(("plans", name) for name in ("who", "why", "selection")),
@@ -72,14 +72,17 @@ class Seen(HTMLParser):
 ROWS = """
     UPDATE plans SET why = 'so', selection = '{"only": ["me"]}';
     INSERT INTO jobs (token, day_id, kind, state, scheduler_id, scheduler_says, exit_record, message, owner)
-        SELECT 't' || id, id, 'process', 'blocked', '12', 'Priority', '{"why": "so"}', 'it waits', 'me' FROM days;
+        SELECT 't' || id, id, 'process', 'blocked', '12', 'Priority',
+            '{"scheduler": "gone", "exit_records": {"done": 1}, "ledger": {"open_shards": 1}}', 'it waits', 'me' FROM days;
     INSERT INTO job_tasks (job_id, task, restart, node, scheduler_says, record)
-        SELECT id, 0, 0, 'n1', 'RUNNING', '{"node": "n1"}' FROM jobs;
+        SELECT id, 0, 0, 'n1', 'RUNNING', '{"reason": "so"}' FROM jobs;
     UPDATE days SET message = 'so';
     INSERT INTO transfers (day_id, submission_id, message, owner)
         SELECT id, gen_random_uuid(), 'queued', 'me' FROM days;
     INSERT INTO events (day_id, actor, what, detail) SELECT id, 'me', 'told', '{"message": "so"}' FROM days;
-    INSERT INTO ticks (owner, host, began, took_ms, report) VALUES ('me', 'here', '2020-01-01', 1, '{"days": "2"}');
+    INSERT INTO ticks (owner, host, began, took_ms, report) VALUES ('me', 'here', '2020-01-01', 1,
+        '{"room": {"staged": null, "budget_bytes": null, "budget_files": null, "disks": [
+            {"folder": "/data", "bytes": 1, "free_bytes": 1, "files": 1, "free_files": 1}]}}');
     INSERT INTO pauses (what, who, why) VALUES ('scheduling', 'me', 'upgrade');
     INSERT INTO troubles (site_id, owner, kind, message, retry_at) SELECT id, 'me', 'login', 'log in', now() FROM sites;
     INSERT INTO captions (day_id, meta_id, language, kind, text)
