@@ -73,7 +73,8 @@ ROWS = """
     UPDATE plans SET why = 'so', selection = '{"only": ["me"]}';
     INSERT INTO jobs (token, day_id, kind, state, scheduler_id, scheduler_says, exit_record, message, owner)
         SELECT 't' || id, id, 'process', 'blocked', '12', 'Priority',
-            '{"scheduler": "gone", "exit_records": {"done": 1}, "ledger": {"open_shards": 1}}', 'it waits', 'me' FROM days;
+            '{"scheduler": "gone", "exit_records": {"done": 1}, "ledger": {"open_shards": 1}}',
+            'it waits', 'me' FROM days;
     INSERT INTO job_tasks (job_id, task, restart, node, scheduler_says, record)
         SELECT id, 0, 0, 'n1', 'RUNNING', '{"reason": "so"}' FROM jobs;
     UPDATE days SET message = 'so';
