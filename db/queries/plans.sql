@@ -188,10 +188,10 @@ WHERE q.plan_id = %(plan_id)s AND q.recording_id > %(after)s ORDER BY q.recordin
 SELECT p.shard_id AS id, p.day_id, p.state, p.epoch, p.failure_class, p.failure_reason, i.name AS site, d.date, s.name, s.slot, s.loose, s.paths, s.size, d.staged,
     i.route ->> 'how' AS how, coalesce(f.let_go, false) AS let_go, coalesce(f.lost, false) AS lost
 FROM plan_shards p JOIN shards s ON s.id = p.shard_id JOIN days d ON d.id = p.day_id JOIN sites i ON i.id = d.site_id
-CROSS JOIN LATERAL (
-    SELECT bool_or(state = 'removed') AS let_go, bool_or(gone IS NOT NULL OR size <> arrived_size) AS lost
-    FROM files WHERE day_id = s.day_id AND shard = s.name
-) f
+LEFT JOIN (
+    SELECT day_id, shard, bool_or(state = 'removed') AS let_go, bool_or(gone IS NOT NULL OR size <> arrived_size) AS lost
+    FROM files WHERE shard IS NOT NULL AND day_id IN (SELECT day_id FROM plan_shards WHERE plan_id = %(plan_id)s) GROUP BY day_id, shard
+) f ON f.day_id = s.day_id AND f.shard = s.name
 WHERE p.plan_id = %(plan_id)s ORDER BY p.place;
 
 -- name: part_bytes
@@ -253,9 +253,10 @@ WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = '
 
 -- name: awaited_days
 -- Days of which something was let go, or is on its way.
-SELECT DISTINCT i.name AS site, d.date, d.id AS day_id
-FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
-WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND (
-    EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed')
-    OR EXISTS (SELECT FROM transfers t WHERE t.day_id = d.id AND t.what = 'archives' AND t.finished IS NULL))
-ORDER BY d.date, i.name;
+SELECT i.name AS site, d.date, d.id AS day_id FROM (
+    SELECT k.day_id FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
+    WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = 'removed'
+    UNION
+    SELECT k.day_id FROM plan_shards k JOIN transfers t ON t.day_id = k.day_id
+    WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND t.what = 'archives' AND t.finished IS NULL
+) w JOIN days d ON d.id = w.day_id JOIN sites i ON i.id = d.site_id ORDER BY d.date, i.name;
