@@ -27,6 +27,7 @@ class Turn:
     shard_id: int
     day_id: int
     mark: int
+    was: int | None  # the rules by which it was judged before
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,29 @@ class Row:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a judgement changed, as pairs of transcript and flag."""
+
+    gained: frozenset[tuple[int, str]]
+    lost: frozenset[tuple[int, str]]
+    other: frozenset[tuple[int, str]]  # there as before, with another number or other words
+
+    @property
+    def transcripts(self) -> set[int]:
+        """Those of which anything is otherwise."""
+        return {transcript for transcript, _ in self.gained | self.lost | self.other}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Of each flag of which anything is otherwise: gained, lost, other."""
+        told: dict[str, dict[str, int]] = {}
+        for name in ("gained", "lost", "other"):
+            for _, flag in getattr(self, name):
+                of_flag = told.setdefault(flag, {"gained": 0, "lost": 0, "other": 0})
+                of_flag[name] += 1
+        return dict(sorted(told.items()))
+
+
 @translated()
 def take(connection: Connection, shard_id: int) -> Turn | None:
     """Begin to judge a shard; None when the world sees nothing of it yet. Nothing stays locked: what is judged is
@@ -47,7 +71,7 @@ def take(connection: Connection, shard_id: int) -> Turn | None:
     with connection.transaction():
         connection.execute(SQL["share_day"], {"shard_id": shard_id})
         row = connection.execute(SQL["take"], {"shard_id": shard_id, "mark": mark}).fetchone()
-    return None if row is None else Turn(shard_id, row["day_id"], mark)
+    return None if row is None else Turn(shard_id, row["day_id"], mark, row["was"])
 
 
 def evidence(connection: Connection, turn: Turn) -> Iterator[list[dict[str, Any]]]:
@@ -76,21 +100,34 @@ def _page(connection: Connection, turn: Turn, after: int) -> tuple[list[dict[str
 def write(connection: Connection, turn: Turn, judged: Sequence[int], rows: Sequence[Row], *, rules: int) -> bool:
     """Replace the flags of the transcripts `judged`, and note by which rules; False, and nothing is written, when new
     evidence has come or another judge has begun since."""
+    with connection.transaction():
+        if replace(connection, turn, judged, rows, rules=rules) is None:
+            return False
+        faults.point("judge.intx")
+    faults.point("judge.committed")
+    return True
+
+
+def replace(
+    connection: Connection, turn: Turn, judged: Sequence[int], rows: Sequence[Row], *, rules: int | None
+) -> Changes | None:
+    """The same in the caller's transaction, with what is otherwise now; None: nothing is written."""
+    done = {"shard_id": turn.shard_id, "mark": turn.mark, "rules": rules}
+    if connection.execute(SQL["judged"], done).rowcount != 1:
+        return None
     columns = {
+        "judged": list(judged),
+        "day_id": turn.day_id,
         "transcripts": [row.transcript_id for row in rows],
         "flags": [row.flag for row in rows],
         "values": [row.value for row in rows],
         "details": [row.detail for row in rows],
     }
-    with connection.transaction():
-        done = {"shard_id": turn.shard_id, "mark": turn.mark, "rules": rules}
-        if connection.execute(SQL["judged"], done).rowcount != 1:
-            return False
-        connection.execute(SQL["clear"], {"transcripts": list(judged)})
-        connection.execute(SQL["put"], {"day_id": turn.day_id} | columns)
-        faults.point("judge.intx")
-    faults.point("judge.committed")
-    return True
+    gone, come = (
+        {(row["transcript_id"], row["flag"]) for row in connection.execute(SQL[query], columns)}
+        for query in ("clear", "put")
+    )
+    return Changes(frozenset(come - gone), frozenset(gone - come), frozenset(come & gone))
 
 
 def new_evidence(connection: Connection, day_id: int, merge: LiteralString) -> None:

@@ -16,6 +16,7 @@ from db.sql import load
 
 SQL = load("plans.sql")
 
+TRANSCRIBE, ENRICH = "transcribe", "enrich"  # the first stage that is done anew
 DRAWN, OPEN, PAUSED, DONE, CANCELLED = "drawn", "open", "paused", "done", "cancelled"
 # What a person may do with a plan: verb → (from, to).
 MOVES: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -89,6 +90,8 @@ class Wish:
     forced: bool = False
     keep_current: bool = False
     max_attempts: int = 5
+    stage: str = TRANSCRIBE
+    rules: int | None = None  # of ENRICH: what these have judged already is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Plan:
 
     id: int
     state: str
+    stage: str
     selection: Mapping[str, Any]
     who: str
     why: str
@@ -144,6 +148,8 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
             connection.execute(SQL[query], asked)
         connection.execute(SQL["measure_choice"])
         unknown = _keep_named(connection, selection.names)
+        if wish.stage == ENRICH:
+            connection.execute(SQL["keep_transcribed"])
         known = 0 if wish.forced else _known(connection, wish)
         missing = _one(connection, "shards_missing")
         plan_id = _one(connection, "put_plan", **_stored(selection, wish))["id"]
@@ -153,14 +159,17 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         if not recordings:
             if not looked_at:
                 raise BadData("The ledger has no day in this selection; see which there are: dayscribe days list")
-            said = _nothing(looked_at, known, missing, unknown)
+            said = _nothing(looked_at, known, missing, unknown, wish.stage)
             raise NothingChosen(said, known=known, missing=missing)
         events.add(connection, "plan.drawn", actor=wish.who, plan=plan_id, recordings=recordings, why=wish.why)
     return Drawn(plan_id, recordings, known, unknown, missing, looked_at)
 
 
 def _known(connection: Connection, wish: Wish) -> int:
-    found = _one(connection, "drop_known", run_key=wish.run_key, keep_current=wish.keep_current)
+    if wish.stage == ENRICH:
+        found = _one(connection, "drop_judged", rules=wish.rules)
+    else:
+        found = _one(connection, "drop_known", run_key=wish.run_key, keep_current=wish.keep_current)
     return int(found["recordings"])
 
 
@@ -185,12 +194,17 @@ def _stored(selection: Selection, wish: Wish) -> dict[str, Any]:
         "names": None if selection.names is None else len(selection.names),  # which they were, plan_recordings says
     }
     wanted = asdict(wish) | {"receipt": Jsonb(dict(wish.receipt)), "selection": Jsonb(told)}
-    return {name: value for name, value in wanted.items() if name != "max_attempts"}
+    return {name: value for name, value in wanted.items() if name not in ("max_attempts", "rules")}
 
 
-def _nothing(looked_at: int, known: int, missing: Mapping[str, int], unknown: Sequence[str]) -> str:
+def _nothing(looked_at: int, known: int, missing: Mapping[str, int], unknown: Sequence[str], stage: str) -> str:
     said = f"In {looked_at} days nothing is to be made again"
-    if known:
+    if known and stage == ENRICH:
+        said += (
+            f": {known} recordings were chosen, and all of them are judged by these rules, with the evidence there is"
+        )
+        said += ". Judge them all the same with --force --reason TEXT"
+    elif known:
         said += f": {known} recordings were chosen, and all of them have been made under this very key"
         said += ". Change a setting, or make them all the same with --force --reason TEXT"
     if unknown:

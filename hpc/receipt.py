@@ -68,6 +68,13 @@ def make_run(
     return Run(key=_key(options, used, engine), receipt=receipt)
 
 
+def judging_run(rules: Mapping[str, Any], *, who: str, why: str, image_digest: str | None) -> Run:
+    """The receipt and key of judging anew: what is stored, by these rules."""
+    said = {"format": FORMAT, "stage": "enrich", **rules}
+    code = {"version": _version("dayscribe"), "digest": code_digest()}
+    return Run(_digest(said), said | {"code": code, "image": image_digest, "who": who, "why": why})
+
+
 def _key(options: EngineOptions, models: list[Model], engine: str) -> bytes:
     """Two runs with the same key give the same words; canonical JSON, so that the same is spelt the same."""
     changes = {field.name for field in fields(options)} - _NO_CHANGE
@@ -80,6 +87,10 @@ def _key(options: EngineOptions, models: list[Model], engine: str) -> bytes:
         "aligners": _aligner_digests(options, models),
         "options": {name: getattr(options, name) for name in changes},
     }
+    return _digest(said)
+
+
+def _digest(said: Mapping[str, Any]) -> bytes:
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).digest()[:_KEY_BYTES]
 

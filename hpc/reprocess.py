@@ -71,6 +71,9 @@ class Estimate:
         return asdict(self)
 
 
+NOTHING = Estimate(0.0, "no audio and no model: what is stored is judged anew", 0, 0, 0, None)
+
+
 def criterion(text: str) -> Criterion:
     """What one --only asks for; BadSetting with all forms that there are."""
     simple = {
@@ -134,11 +137,17 @@ def selection(criteria: Iterable[Criterion], **where: Any) -> Selection:
 
 def wish(run: Run, **how: Any) -> Wish:
     """By whose will it is made again, and how: as `run` says."""
-    return Wish(run_key=run.key, receipt=run.receipt, **how)
+    return Wish(run_key=run.key, receipt=run.receipt, rules=run.receipt.get("rules"), **how)
 
 
 def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estimate:
     """What the plan costs, from the speed of earlier work; kept with the plan."""
+    made = NOTHING if plan.stage == plans.ENRICH else _estimate(connection, plan, wanted)
+    plans.put_estimate(connection, plan.id, made.as_dict())
+    return made
+
+
+def _estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estimate:
     shards = plans.shards(connection, plan.id)
     told = plans.measured(connection, plan)
     source = look_at_source(shards)
@@ -157,12 +166,10 @@ def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estim
     at_once = min(tasks, wanted.plan_tasks)
     hours = None if engine is None else (LOAD_SECONDS * math.ceil(tasks / at_once) + engine / at_once) / 3600
     basis = told["basis"] if engine is not None else "no speed measured yet"
-    made = Estimate(
+    return Estimate(
         None if engine is None else round(engine / 3600, 4), basis, disk, tasks, max(job.minutes for job in jobs),
         None if hours is None else round(hours, 3), source,
     )  # fmt: skip
-    plans.put_estimate(connection, plan.id, made.as_dict())
-    return made
 
 
 def look_at_source(shards: Sequence[Mapping[str, Any]]) -> Source:

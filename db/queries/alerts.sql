@@ -99,7 +99,7 @@ WITH work AS (
     SELECT p.changed FROM plans p WHERE p.state = 'open'
         AND EXISTS (SELECT FROM plan_shards s WHERE s.plan_id = p.id AND s.state IN ('ready', 'leased')
             AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-                WHERE h.id = s.shard_id AND f.state = 'removed'))
+                WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed'))
 )
 SELECT count(*) AS open, extract(epoch FROM clock_timestamp() - min(since))::float8 AS seconds FROM work;
 

@@ -1,7 +1,8 @@
 -- name: take
 -- A shard whose results the world sees, under a judge's own mark: whoever takes it later, or brings new evidence, puts
 -- another one there.
-UPDATE shards SET judged = %(mark)s WHERE id = %(shard_id)s AND sealed IS NOT NULL RETURNING day_id;
+WITH known AS (SELECT id, judged FROM shards WHERE id = %(shard_id)s AND sealed IS NOT NULL FOR NO KEY UPDATE)
+UPDATE shards s SET judged = %(mark)s FROM known WHERE s.id = known.id RETURNING s.day_id, known.judged AS was;
 
 -- name: share_day
 -- Held by who takes a shard to judge, for that one statement, and alone by who brings evidence of the day: so it is seen
@@ -13,7 +14,7 @@ SELECT pg_advisory_xact_lock(1784772711, (%(day_id)s::bigint %% 2147483647)::int
 
 -- name: evidence
 -- What a shard's transcripts are judged by, a page of recordings at a time, older versions too.
-SELECT t.id, r.ordinal, r.meta_id, r.seconds, t.language, t.language_probability, t.text, t.words, t.chunks, t.avg_logprob,
+SELECT t.id, r.id AS recording_id, r.ordinal, r.meta_id, r.seconds, t.language, t.language_probability, t.text, t.words, t.chunks, t.avg_logprob,
     t.coverage, m.text_language, m.subtitle_language
 FROM (SELECT id, ordinal, day_id, meta_id, seconds FROM recordings
     WHERE shard_id = %(shard_id)s AND state <> 'provisional' AND ordinal > %(after)s ORDER BY ordinal LIMIT %(limit)s) r
@@ -34,13 +35,21 @@ ORDER BY meta_id, language, kind;
 UPDATE shards SET judged = %(rules)s WHERE id = %(shard_id)s AND judged = %(mark)s;
 
 -- name: clear
-DELETE FROM flags WHERE transcript_id = ANY (%(transcripts)s);
+-- Those of the judged transcripts that are not found again as they are.
+DELETE FROM flags f WHERE f.transcript_id = ANY (%(judged)s) AND NOT EXISTS (
+    SELECT FROM unnest(%(transcripts)s::bigint[], %(flags)s::text[], %(values)s::real[], %(details)s::text[])
+        AS u (transcript_id, flag, value, detail)
+    WHERE u.transcript_id = f.transcript_id AND u.flag = f.flag
+        AND u.value IS NOT DISTINCT FROM f.value AND u.detail IS NOT DISTINCT FROM f.detail)
+RETURNING f.transcript_id, f.flag;
 
 -- name: put
+-- Those that are not there; what is there now is as it was found.
 INSERT INTO flags (transcript_id, flag, day_id, value, detail)
 SELECT u.transcript_id, u.flag, %(day_id)s, u.value, u.detail
 FROM unnest(%(transcripts)s::bigint[], %(flags)s::text[], %(values)s::real[], %(details)s::text[])
-    AS u (transcript_id, flag, value, detail);
+    AS u (transcript_id, flag, value, detail)
+ON CONFLICT (transcript_id, flag) DO NOTHING RETURNING transcript_id, flag;
 
 -- name: judge_anew
 -- Those shards whose recordings the new evidence is of. The mark of who judges now is taken away too.

@@ -102,9 +102,21 @@ WITH gone AS (
 )
 SELECT count(DISTINCT recording_id) AS recordings FROM gone;
 
+-- name: keep_transcribed
+-- What has no transcript has none to be judged.
+DELETE FROM chosen c USING recordings r WHERE r.id = c.recording_id AND r.current_id IS NULL;
+
+-- name: drop_judged
+-- What is judged by these rules is so with all the evidence there is: new evidence takes the mark away.
+WITH gone AS (
+    DELETE FROM chosen c USING recordings r, shards s WHERE r.id = c.recording_id AND s.id = r.shard_id AND s.judged = %(rules)s
+    RETURNING c.recording_id
+)
+SELECT count(DISTINCT recording_id) AS recordings FROM gone;
+
 -- name: put_plan
-INSERT INTO plans (selection, who, why, run_key, receipt, forced, keep_current, recordings, seconds)
-VALUES (%(selection)s, %(who)s, %(why)s, %(run_key)s, %(receipt)s, %(forced)s, %(keep_current)s, 0, 0) RETURNING id;
+INSERT INTO plans (selection, who, why, run_key, receipt, forced, keep_current, recordings, seconds, stage)
+VALUES (%(selection)s, %(who)s, %(why)s, %(run_key)s, %(receipt)s, %(forced)s, %(keep_current)s, 0, 0, %(stage)s) RETURNING id;
 
 -- name: put_recordings
 -- The plan's recordings in its order, as many as are wanted; with them the shards that have to be read.
@@ -115,9 +127,10 @@ WITH wanted AS (
     ORDER BY CASE WHEN %(newest)s THEN NULL ELSE d.date END, CASE WHEN %(newest)s THEN d.date END DESC, r.id
     LIMIT %(limit)s
 ), held AS (
-    INSERT INTO plan_shards (plan_id, shard_id, day_id, recordings, place, max_attempts)
+    INSERT INTO plan_shards (plan_id, shard_id, day_id, recordings, place, reads_audio, max_attempts)
     SELECT %(plan_id)s, w.shard_id, w.day_id, w.recordings, row_number() OVER (ORDER BY CASE WHEN %(newest)s THEN NULL ELSE w.date END,
-        CASE WHEN %(newest)s THEN w.date END DESC, w.shard_id), %(max_attempts)s
+        CASE WHEN %(newest)s THEN w.date END DESC, w.shard_id),
+        (SELECT stage <> 'enrich' FROM plans WHERE id = %(plan_id)s), %(max_attempts)s
     FROM (SELECT shard_id, day_id, date, count(*) AS recordings FROM wanted GROUP BY shard_id, day_id, date) w
 )
 INSERT INTO plan_recordings (plan_id, recording_id, shard_id, reasons, was_id)
@@ -146,7 +159,7 @@ FROM scope d JOIN shards s ON s.day_id = d.id;
 SELECT * FROM plans WHERE id = %(id)s;
 
 -- name: list
-SELECT p.id, p.state, p.selection, p.who, p.why, p.run_key, p.recordings, p.seconds, p.keep_current, p.created, p.finished, p.summary,
+SELECT p.id, p.state, p.stage, p.selection, p.who, p.why, p.run_key, p.recordings, p.seconds, p.keep_current, p.created, p.finished, p.summary,
     s.shards, s.open AS open_shards, s.failed AS failed_shards
 FROM plans p CROSS JOIN LATERAL (
     SELECT count(*) AS shards, count(*) FILTER (WHERE state IN ('ready', 'leased')) AS open, count(*) FILTER (WHERE state = 'failed') AS failed
@@ -238,7 +251,7 @@ SELECT count(*) AS shards FROM plan_shards s JOIN plans p ON p.id = s.plan_id
 WHERE s.plan_id = %(plan_id)s AND s.day_id = %(day_id)s AND p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
     OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
     AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-        WHERE h.id = s.shard_id AND f.state = 'removed');
+        WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed');
 
 -- name: lock_days
 -- In the order in which everyone takes them.
@@ -249,14 +262,14 @@ SELECT id FROM days WHERE id IN (SELECT day_id FROM plan_shards WHERE plan_id = 
 SELECT count(DISTINCT k.shard_id) AS archives, coalesce(sum(f.size), 0)::bigint AS bytes,
     count(DISTINCT k.shard_id) FILTER (WHERE f.transfer_id IS NOT NULL) AS moving
 FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = 'removed';
+WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND f.state = 'removed';
 
 -- name: awaited_days
 -- Days of which something was let go, or is on its way.
 SELECT i.name AS site, d.date, d.id AS day_id FROM (
     SELECT k.day_id FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-    WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND f.state = 'removed'
+    WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND f.state = 'removed'
     UNION
     SELECT k.day_id FROM plan_shards k JOIN transfers t ON t.day_id = k.day_id
-    WHERE k.plan_id = %(plan_id)s AND k.state IN ('ready', 'leased') AND t.what = 'archives' AND t.finished IS NULL
+    WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND t.what = 'archives' AND t.finished IS NULL
 ) w JOIN days d ON d.id = w.day_id JOIN sites i ON i.id = d.site_id ORDER BY d.date, i.name;

@@ -13,14 +13,14 @@ WITH fresh AS (
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'ready' AND s.ready_at <= now()
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
         AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND f.state = 'removed')
+            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), lapsed AS (
     SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
         AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND f.state = 'removed')
+            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), taken AS (
     SELECT shard_id FROM (SELECT * FROM lapsed UNION ALL SELECT * FROM fresh) u ORDER BY place LIMIT %(count)s
@@ -49,7 +49,7 @@ SELECT EXISTS (
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
         AND ((s.state = 'ready' AND s.ready_at <= now()) OR (s.state = 'leased' AND s.lease_until < now()))
         AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND f.state = 'removed')
+            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
 ) AS so;
 
 -- name: next_lapse
@@ -58,7 +58,7 @@ SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE s.state WHEN 'l
     - clock_timestamp()))::float8 AS seconds
 FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.state IN ('ready', 'leased')
     AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-        WHERE h.id = s.shard_id AND f.state = 'removed');
+        WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed');
 
 -- name: exhausted
 -- Of a plan, or of all.
@@ -80,14 +80,14 @@ WHERE plan_id = %(plan_id)s AND state = 'leased' AND owner = %(owner)s ORDER BY 
 
 -- name: backlog
 -- Days of open plans with work that can be claimed now, without a live order; the oldest plan first, each in its order. An
--- archive counts by the share of its recordings that is made again.
+-- archive counts by the share of its recordings that is made again. What needs no machine of its own has no jobs.
 SELECT d.id, i.id AS site_id, i.name AS site, d.date, d.state, w.shards, w.bytes, w.plan_id, f.fruitless,
     extract(epoch FROM clock_timestamp() - f.last)::float8 AS last_ago, f.reason
 FROM (
     SELECT s.plan_id, s.day_id, min(s.place) AS place, count(*) AS shards,
         sum(h.size * s.recordings / greatest(h.seal_recordings, 1))::bigint AS bytes
     FROM plans p JOIN plan_shards s ON s.plan_id = p.id JOIN shards h ON h.id = s.shard_id
-    WHERE p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
+    WHERE p.state = 'open' AND p.stage <> 'enrich' AND ((s.state = 'ready' AND s.ready_at <= now())
         OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
         AND NOT EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = h.name AND f.state = 'removed')
     GROUP BY s.plan_id, s.day_id
@@ -191,6 +191,25 @@ WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AN
 -- name: judge_again
 UPDATE shards SET judged = NULL WHERE id = %(shard_id)s AND judged IS NOT NULL;
 
+-- name: to_judge
+-- Open plans that only judge anew, the oldest first.
+SELECT p.id FROM plans p WHERE p.state = 'open' AND p.stage = 'enrich' ORDER BY p.id;
+
+-- name: put_judged
+-- Of the plan's recordings of a shard: whether any of their transcripts has other flags now.
+UPDATE plan_recordings q SET outcome = CASE WHEN q.recording_id = ANY (%(changed)s) THEN 'remade' ELSE 'known' END,
+    transcript_id = r.current_id, moved = true
+FROM recordings r WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(shard_id)s AND q.outcome IS NULL AND r.id = q.recording_id;
+
+-- name: put_changes
+UPDATE plan_shards SET changes = %(changes)s WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s;
+
+-- name: changes
+-- What judging anew has changed so far, by flag.
+SELECT f.key AS flag, sum((f.value ->> 'gained')::bigint)::bigint AS gained, sum((f.value ->> 'lost')::bigint)::bigint AS lost,
+    sum((f.value ->> 'other')::bigint)::bigint AS other
+FROM plan_shards s CROSS JOIN LATERAL jsonb_each(s.changes) f WHERE s.plan_id = %(plan_id)s GROUP BY f.key ORDER BY f.key;
+
 -- name: fail
 UPDATE plan_shards SET state = 'failed', owner = NULL, lease_until = NULL, changed = now(),
     failure_class = %(failure_class)s, failure_reason = %(failure_reason)s
@@ -203,7 +222,7 @@ SELECT DISTINCT ON (k.plan_id, k.place) k.plan_id, k.shard_id, k.epoch, f.path, 
     i.name AS site, i.route = '{}' AS stays
 FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
 JOIN files f ON f.day_id = s.day_id AND f.shard = s.name JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
-WHERE p.state = 'open' AND k.state = 'ready' AND f.state = 'removed' AND f.reason IS DISTINCT FROM 'to be removed'
+WHERE p.state = 'open' AND k.reads_audio AND k.state = 'ready' AND f.state = 'removed' AND f.reason IS DISTINCT FROM 'to be removed'
     AND f.transfer_id IS NULL AND (i.route = '{}' OR (
         (d.look_at IS NULL OR d.look_at > clock_timestamp()) AND d.look_tries = 0 AND (f.gone < clock_timestamp() - %(again)s
             OR f.size <> f.arrived_size OR f.tries >= %(attempts)s)))

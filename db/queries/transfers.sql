@@ -5,7 +5,7 @@ SELECT path, size FROM files WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s
     AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
         AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
             SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')))
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')))
 ORDER BY path LIMIT %(limit)s;
 
 -- name: intend
@@ -29,7 +29,7 @@ SELECT t.id, t.day_id, t.what, t.owner, t.submission_id AS submission, t.task_id
     t.task_id IS NULL AND NOT EXISTS (
         SELECT FROM files f WHERE f.transfer_id = t.id AND (f.state <> 'removed' OR EXISTS (
             SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = f.day_id AND s.name = f.shard AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
+            WHERE s.day_id = f.day_id AND s.name = f.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
     ) AS unwanted
 FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
 WHERE t.finished IS NULL AND (%(id)s::bigint IS NULL OR t.id = %(id)s) ORDER BY t.polled NULLS FIRST, t.id;
@@ -86,7 +86,7 @@ UPDATE files SET tries = greatest(tries, %(attempts)s) WHERE day_id = %(day_id)s
     AND transfer_id IS NULL AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
         AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
             SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')));
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')));
 
 -- name: asked
 -- It did not answer: the others have their turn before it is asked again.
@@ -161,7 +161,7 @@ WHERE d.id = %(day_id)s AND d.state IN ('completed', 'completed_with_errors') AN
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
         WHERE m.released IS NULL AND r.shard_id = s.id)
     AND (f.reason IS NOT DISTINCT FROM 'to be removed' OR NOT EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-        WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
+        WHERE k.shard_id = s.id AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
 RETURNING f.path;
 
 -- name: wanted_again
@@ -170,12 +170,12 @@ UPDATE days d SET look_at = clock_timestamp() FROM sites i
 WHERE d.id = ANY (%(days)s) AND i.id = d.site_id AND i.route <> '{}' AND EXISTS (
     SELECT FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
     JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-    WHERE f.day_id = d.id AND f.state = 'removed' AND k.state IN ('ready', 'leased') AND p.state = 'open');
+    WHERE f.day_id = d.id AND f.state = 'removed' AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open');
 
 -- name: tried_anew
 -- Whatever hindered it earlier.
 UPDATE files f SET tries = 0 FROM plan_shards k JOIN shards s ON s.id = k.shard_id
-WHERE k.plan_id = %(plan_id)s AND k.state = 'ready' AND f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed'
+WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state = 'ready' AND f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed'
     AND f.tries > 0;
 
 -- name: vanished
@@ -184,7 +184,7 @@ SELECT count(*) AS files, coalesce(extract(epoch FROM clock_timestamp() - max(f.
 FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
 WHERE f.day_id = %(day_id)s AND f.state = 'removed' AND f.gone IS NOT NULL AND f.transfer_id IS NULL AND EXISTS (
     SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-    WHERE k.shard_id = s.id AND k.state IN ('ready', 'leased') AND p.state = 'open');
+    WHERE k.shard_id = s.id AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open');
 
 -- name: gone_now
 UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed';
@@ -201,7 +201,7 @@ FROM (
         SELECT FROM samples m JOIN sample_recordings x ON x.sample_id = m.id JOIN recordings r ON r.id = x.recording_id
         WHERE m.released IS NULL AND r.day_id = o.id)
         OR EXISTS (SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-            WHERE k.day_id = o.id AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))
+            WHERE k.day_id = o.id AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused'))
         OR EXISTS (SELECT FROM files f WHERE f.day_id = o.id AND f.state = 'removed' AND f.transfer_id IS NOT NULL)) AS so
     FROM days o JOIN sites i ON i.id = o.site_id WHERE o.id = %(day_id)s
 ) kept
@@ -214,4 +214,4 @@ WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s AN
     AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
         AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
             SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.state IN ('ready', 'leased') AND p.state = 'open')));
+            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')));

@@ -38,7 +38,13 @@ def list_plans(app: App, /, *, live: bool, limit: int) -> None:
         | {"done": row["shards"] - row["open_shards"], "audio": clock(row["seconds"]), "key": row["run_key"].hex()[:12]}
         for row in rows
     ]
-    columns = [Column("id", right=True), Column("state"), Column("recordings", right=True), Column("audio", right=True)]
+    columns = [
+        Column("id", right=True),
+        Column("stage"),
+        Column("state"),
+        Column("recordings", right=True),
+        Column("audio", right=True),
+    ]
     columns += [
         Column("done", "archives", right=True),
         Column("shards", "of", right=True),
@@ -57,6 +63,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
     """Show a plan: what it is of, what it costs, how far it is."""
     from db import plans
     from hpc import wiring
+    from hpc.cli.reprocess import changed
 
     with wiring.session(app.settings) as session:
         plan = session(plans.get, plan_id)
@@ -67,7 +74,8 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
         failed = [shard for shard in session(plans.shards, plan_id) if shard["state"] == "failed"]
         reasons, awaited = session(plans.by_reason, plan_id), session(plans.awaited, plan_id)
     told: dict[str, Any] = {
-        "plan": plan.id, "state": plan.state, "who": plan.who, "why": plan.why, "key": plan.run_key.hex(),
+        "plan": plan.id, "stage": plan.stage, "state": plan.state, "who": plan.who, "why": plan.why,
+        "key": plan.run_key.hex(),
         "drawn": plan.created, "began": plan.started, "ended": plan.finished, "keep_current": plan.keep_current,
         "forced": plan.forced, **counts,
     }  # fmt: skip
@@ -91,6 +99,8 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
         return
     if awaited["archives"]:
         told["waits for"] = f"{awaited['archives']} archives that were let go, {awaited['moving']} of them on their way"
+    if changes := (plan.summary or {}).get("changes"):
+        told["changes"] = changed(changes)
     app.display.record(told)
     counted = [Column(name, right=True) for name in ("recordings", "remade", "known", "failed")]
     app.display.table(days, [Column("site"), Column("date"), Column("shards", "archives", right=True), *counted])

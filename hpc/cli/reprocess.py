@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from hpc.reprocess import Estimate
 
 
+STAGES = ("transcribe", "enrich")
+
+
 class Only(click.ParamType["Criterion"]):
     """A reason for which recordings are chosen."""
 
@@ -60,6 +63,10 @@ class Only(click.ParamType["Criterion"]):
     "duration>SECONDS or duration<SECONDS; repeated: any of them. Without: all that were made otherwise.",
 )  # fmt: skip
 @click.option(
+    "--stage", type=click.Choice(STAGES), default="transcribe", show_default=True,
+    help="From where on: transcribe makes all anew; enrich judges flags anew from what is stored, without audio.",
+)  # fmt: skip
+@click.option(
     "--order",
     type=click.Choice(["oldest", "newest"]),
     default="oldest",
@@ -88,10 +95,9 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
         login_nodes.refuse(app.settings.login_nodes, "a worker")
     _check(plan_id, dry_run, asked)
     with wiring.session(app.settings) as session:
-        _, run = wiring.run_of(app.settings, why=asked["reason"])
-        if plan_id is not None:
-            plan = session(plans.get, plan_id)
-        else:
+        plan = None if plan_id is None else session(plans.get, plan_id)
+        run = _run_of(app, asked["stage"] if plan is None else plan.stage, asked["reason"])
+        if plan is None:
             try:
                 plan = _draw(app, session, run, asked, dry_run=dry_run, here=here)
             except plans.NothingChosen as nothing:
@@ -103,8 +109,18 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
             _run(app, session, plan, run, here=here)
 
 
+def _run_of(app: App, stage: str, why: str) -> Run:
+    """The receipt of what this stage would make now."""
+    from db import plans
+    from hpc import wiring
+
+    return wiring.judging_run(why=why) if stage == plans.ENRICH else wiring.run_of(app.settings, why=why)[1]
+
+
 def _check(plan_id: int | None, dry_run: bool, asked: dict[str, Any]) -> None:
-    if plan_id is not None and (dry_run or any(value for name, value in asked.items() if name != "order")):
+    if plan_id is not None and (
+        dry_run or any(value for name, value in asked.items() if name not in ("order", "stage"))
+    ):
         raise click.UsageError("--plan runs a plan as it was drawn; leave everything else but --here out")
     if asked["on"] and (asked["start"] or asked["stop"]):
         raise click.UsageError("--date is one day; use --from and --to without it")
@@ -112,6 +128,8 @@ def _check(plan_id: int | None, dry_run: bool, asked: dict[str, Any]) -> None:
         raise click.UsageError(f"--from {asked['start']} comes after --to {asked['stop']}")
     if asked["force"] and not asked["reason"].strip():
         raise click.UsageError("--force needs --reason TEXT: the plan keeps it")
+    if asked["keep_current"] and asked["stage"] == "enrich":
+        raise click.UsageError("--keep-current makes versions for a trial; --stage enrich makes none")
     where = ("on", "start", "stop", "site", "names")
     if plan_id is None and not any(asked[name] for name in where):
         raise click.UsageError("say which: --date DAY, --from DAY --to DAY, --site NAME or --recordings FILE")
@@ -131,6 +149,7 @@ def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_ru
     wish = reprocess.wish(
         run, who=getpass.getuser(), why=asked["reason"].strip(), forced=asked["force"],
         keep_current=asked["keep_current"], max_attempts=app.settings.worker.max_attempts,
+        stage=asked["stage"],
     )  # fmt: skip
     drawn = session(plans.draw, chosen, wish)
     plan = session(plans.get, drawn.id)
@@ -155,7 +174,8 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
 
     rows = session(plans.by_reason, plan.id)
     told: dict[str, Any] = {
-        "plan": plan.id, "state": plan.state, "recordings": plan.recordings, "audio_seconds": plan.seconds,
+        "plan": plan.id, "stage": plan.stage, "state": plan.state, "recordings": plan.recordings,
+        "audio_seconds": plan.seconds,
         "key": plan.run_key.hex(), "keep_current": plan.keep_current, "forced": plan.forced, "why": plan.why,
         "estimate": estimate.as_dict(), "known": drawn.known, "unknown_names": list(drawn.unknown_names),
         **drawn.missing,
@@ -175,18 +195,24 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
 
 
 def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
+    from db import plans
+
     source = estimate.source
     said: dict[str, Any] = {
         "plan": f"{plan.id} ({plan.state})",
+        "stage": plan.stage,
         "recordings": plan.recordings,
         "audio": clock(plan.seconds),
     }
     if drawn.known:
-        said["made already"] = f"{drawn.known} more, under this very key: nothing to do"
+        how = "by these rules" if plan.stage == plans.ENRICH else "under this very key"
+        said["made already"] = f"{drawn.known} more, {how}: nothing to do"
     if drawn.missing["failed_shards"]:
         said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
-    if drawn.missing["unjudged_shards"]:
+    if drawn.missing["unjudged_shards"] and plan.stage != plans.ENRICH:
         said["not judged"] = f"{drawn.missing['unjudged_shards']} archives: flags may be missing (dayscribe quality)"
+    if plan.stage == plans.ENRICH:
+        return said | {"cost": f"no GPU: {estimate.basis}", "readers": "see the same texts; their flags may change"}
     hours = estimate.engine_hours
     said["cost"] = estimate.basis if hours is None else f"{clock(hours * 3600)} of the engine, by {estimate.basis}"
     said["disk"] = f"{_size(estimate.disk_bytes)} of results"
@@ -220,10 +246,10 @@ def _run(app: App, session: Session, plan: Plan, run: Run, *, here: bool) -> Non
 
     before = session(plans.outcomes, plan.id)
     if not session(reprocess.begin, plan, run, actor=getpass.getuser()):
-        app.display.say(f"plan {plan.id} is done, nothing is to do: {_made(plan.summary or {})}")
+        app.display.say(f"plan {plan.id} is done, nothing is to do: {_made(plan.summary or {}, plan.stage)}")
         if app.as_json:
             app.display.record({"plan": plan.id, "state": plan.state, "summary": plan.summary})
-        _tell_of_failures(plan.id, plan.summary or {})
+        _tell_of_failures(plan, plan.summary or {})
         return
     if before["changed"]:
         app.display.say(
@@ -231,7 +257,8 @@ def _run(app: App, session: Session, plan: Plan, run: Run, *, here: bool) -> Non
             " all the same, unless it is of this key"
         )
     if not here:
-        app.display.say(f"plan {plan.id} is open: the next tick gives it jobs, after the days that wait")
+        then = "judge it" if plan.stage == plans.ENRICH else "give it jobs, after the days that wait"
+        app.display.say(f"plan {plan.id} is open: the next ticks {then}")
         awaited = session(plans.awaited, plan.id)
         if awaited["archives"]:
             app.display.say(f"{awaited['archives']} archives of it were let go, and are fetched again first")
@@ -248,7 +275,7 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     from db import plans, redo
     from db.errors import TryAgain
     from hpc import wiring
-    from hpc.cli.work_here import Piece, work_piece
+    from hpc.cli.work_here import Piece, judge_piece, work_piece
     from hpc.errors import Interrupted
     from hpc.feeds.ledger.desk import of_plan
     from hpc.stages.publish import folder_of
@@ -257,7 +284,7 @@ def _work(app: App, session: Session, plan: Plan) -> None:
         state = session(plans.get, plan.id).state
         return f"plan {plan.id} is {state}" if state in (plans.PAUSED, plans.CANCELLED) else None
 
-    waits = wiring.fetch_again(app.settings, session, plan.id)
+    waits = [] if plan.stage == plans.ENRICH else wiring.fetch_again(app.settings, session, plan.id)
     days = session(plans.by_day, plan.id)
     shards = session(plans.shards, plan.id)
     piece = Piece(
@@ -268,30 +295,46 @@ def _work(app: App, session: Session, plan: Plan) -> None:
         next_lapse=partial(redo.next_lapse, plan_id=plan.id),
         halted=halted,
     )
-    worked = work_piece(app, session, why=plan.why or f"plan {plan.id}", piece=piece)
+    if plan.stage == plans.ENRICH:
+        seconds = judge_piece(app, session, plan.id, piece)
+    else:
+        seconds = work_piece(app, session, why=plan.why or f"plan {plan.id}", piece=piece).seconds
     session(redo.close_stuck, actor=getpass.getuser())
     done = session(plans.get, plan.id)
     summary = dict(done.summary or session(plans.outcomes, plan.id))
-    app.display.record(
-        {"plan": done.id, "state": done.state, **summary, "took": clock(worked.seconds), "expected": _expected(done)}
-    )
+    said = {"plan": done.id, "stage": done.stage, "state": done.state, **summary, "took": clock(seconds)}
+    if plan.stage != plans.ENRICH:
+        said["expected"] = _expected(done)
+    elif not app.as_json:
+        said["changes"] = changed(summary.get("changes", {}))
+    app.display.record(said)
     if done.state in (plans.PAUSED, plans.CANCELLED):
         raise Interrupted(f"Plan {plan.id} is {done.state}; what was finished is kept.")
     if done.state == plans.OPEN and (left := session(plans.awaited, plan.id)["archives"]):
         why = "; ".join(waits) or "the tick brings them"
         raise TryAgain(f"plan {plan.id} waits for {left} archives that were let go: {why}")
-    _tell_of_failures(plan.id, summary)
+    _tell_of_failures(plan, summary)
 
 
-def _tell_of_failures(plan_id: int, summary: Mapping[str, Any]) -> None:
+def _tell_of_failures(plan: Plan, summary: Mapping[str, Any]) -> None:
     """In the exit code, too, as a day's command does."""
     from hpc.errors import QuarantinedRecordings
 
     if summary.get("failed") or summary.get("failed_shards"):
         raise QuarantinedRecordings(
-            f"plan {plan_id}: {_made(summary)}; see: dayscribe plans show {plan_id}. Take up what failed:"
-            f" dayscribe plans resume {plan_id}"
+            f"plan {plan.id}: {_made(summary, plan.stage)}; see: dayscribe plans show {plan.id}. Take up what failed:"
+            f" dayscribe plans resume {plan.id}"
         )
+
+
+def changed(changes: Mapping[str, Mapping[str, int]]) -> str:
+    """What judging anew changed, as `repetition +2 -1, gap ~3`: gained, lost, with another number."""
+    signs = (("gained", "+"), ("lost", "-"), ("other", "~"))
+    told = (
+        " ".join([flag, *(f"{sign}{counts[name]}" for name, sign in signs if counts[name])])
+        for flag, counts in changes.items()
+    )
+    return ", ".join(told) or "no flag"
 
 
 def _expected(plan: Plan) -> str:
@@ -302,8 +345,10 @@ def _expected(plan: Plan) -> str:
     return f"{clock(hours * 3600)} of the engine; it was {clock(took)} ({100 * (hours * 3600 - took) / took:+.0f} %)"
 
 
-def _made(summary: Mapping[str, Any]) -> str:
+def _made(summary: Mapping[str, Any], stage: str) -> str:
     words = {"remade": "made again", "known": "there already", "failed": "failed", "failed_shards": "archives failed"}
+    if stage == "enrich":
+        words |= {"remade": "with other flags", "known": "as before"}
     return (
         ", ".join(f"{summary[name]} {word}" for name, word in words.items() if summary.get(name)) or "nothing was made"
     )

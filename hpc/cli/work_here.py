@@ -73,6 +73,30 @@ def work_piece(app: App, session: Session, *, why: str, piece: Piece | None) -> 
     return Worked(tally, time.monotonic() - began)
 
 
+def judge_piece(app: App, session: Session, plan_id: int, piece: Piece) -> float:
+    """Judge a plan's recordings anew until none is left; how many seconds that took. Interrupted after a stop."""
+    from hpc.triage import enrich
+
+    began, done = time.monotonic(), 0
+    with (
+        stop_on_signal(app.display.say) as stop,
+        app.display.progress(piece.label, total=piece.shards, unit="shards") as bar,
+    ):
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar.update(done=done)
+
+        while True:
+            enrich(session, plan_id, stop=stop, advance=advance)
+            if stop() or not _wait(app, session, bar, piece, stop):
+                break
+        if stop():
+            raise Interrupted
+    return time.monotonic() - began
+
+
 def _day(app: App, session: Session, day: days.Day) -> Piece:
     def halted() -> str | None:
         if session(days.by_id, day.id).state != "held":

@@ -13,7 +13,7 @@ from hpc.tick.again import give_up
 from hpc.tick.report import Report
 from hpc.tick.tidying import tidy_staging
 from hpc.tick.world import World
-from hpc.triage import judge_lately
+from hpc.triage import enrich_open, judge_lately
 
 PAGE = 5_000  # days of a state looked at in one tick
 
@@ -32,6 +32,8 @@ def rescue(world: World, report: Report) -> None:
         report.done("closed", f"{closed} days", "their last shard had settled")
     if judged := judge_lately(world.session, seconds=world.rules.ingest_seconds, clock=world.clock):
         report.done("judged", f"{judged} shards", "their evidence is new")
+    if judged := enrich_open(world.session, seconds=world.rules.ingest_seconds, clock=world.clock):
+        report.done("judged", f"{judged} shards of plans", "somebody wants their flags anew")
 
 
 def record_parts(world: World, report: Report) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,12 @@ class Phrase:
     words: tuple[str, ...]
     language: str
     least: Whole
+
+
+@cache
+def digest() -> str:
+    """sha256 of the phrases, hexadecimal."""
+    return hashlib.sha256(files(__package__).joinpath("phrases.toml").read_bytes()).hexdigest()
 
 
 @cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from db import flags
@@ -20,6 +21,31 @@ MOST = 1_000  # shards of one look
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Told:
+    """What a look at a shard's transcripts came to."""
+
+    versions: dict[int, int] = field(default_factory=dict)  # transcript judged → its recording
+    flags: list[flags.Row] = field(default_factory=list)
+    whole: bool = True  # nothing of the shard was left out
+
+
+def look(connection: Connection, turn: flags.Turn, *, only: Set[int] | None = None) -> Told:
+    """Judge a shard's transcripts, older versions too; `only` of recordings at these ordinals, if any are given."""
+    told = Told()
+    for page in flags.evidence(connection, turn):
+        for row in page:
+            if only is not None and row["ordinal"] not in only:
+                told.whole = False
+                continue
+            told.versions[row["id"]] = row["recording_id"]
+            told.flags += [
+                flags.Row(row["id"], flag.name, flag.value, flag.detail)
+                for flag in judge(from_row(row, row["captions"]))
+            ]
+    return told
+
+
 def judge_shard(connection: Connection, shard_id: int) -> int:
     """Judge a shard's transcripts anew, older versions too; how many flags they have now. Twice is the same as once.
     Flags, and no state or text, are what changes; a shard that is not sealed has nothing to judge."""
@@ -27,17 +53,9 @@ def judge_shard(connection: Connection, shard_id: int) -> int:
         turn = flags.take(connection, shard_id)
         if turn is None:
             break
-        judged: list[int] = []
-        found: list[flags.Row] = []
-        for page in flags.evidence(connection, turn):
-            for row in page:
-                judged.append(row["id"])
-                found += [
-                    flags.Row(row["id"], flag.name, flag.value, flag.detail)
-                    for flag in judge(from_row(row, row["captions"]))
-                ]
-        if flags.write(connection, turn, judged, found, rules=RULES):
-            return len(found)
+        told = look(connection, turn)
+        if flags.write(connection, turn, list(told.versions), told.flags, rules=RULES):
+            return len(told.flags)
     return 0
 
 

@@ -23,7 +23,7 @@ from db.roles import Roles
 from db.session import Session
 from db.states import DayState
 from hpc import canary as canaries
-from hpc import code_copy, day, images, login_nodes, models, receipt, registry
+from hpc import code_copy, day, images, login_nodes, models, receipt, registry, triage
 from hpc.config import Settings, environment
 from hpc.doctor import visit
 from hpc.engine_options import EngineOptions
@@ -172,6 +172,11 @@ def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
         options, found, engine=settings.engine.name, who=getpass.getuser(), why=why, image_digest=images.running()
     )
     return options, run
+
+
+def judging_run(*, why: str) -> Run:
+    """The receipt of what would be judged anew now."""
+    return receipt.judging_run(triage.key_of_rules(), who=getpass.getuser(), why=why, image_digest=images.running())
 
 
 @contextmanager

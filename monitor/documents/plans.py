@@ -15,6 +15,7 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
     """The plans, newest first."""
     names = (
         "id",
+        "stage",
         "state",
         "who",
         "why",
@@ -33,6 +34,7 @@ def plan(connection: Connection, one: Plan) -> dict[str, Any]:
     """One plan: its selection, how many of its recordings came to what, by reason and day, and its commands."""
     names = (
         "id",
+        "stage",
         "state",
         "who",
         "why",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 REDO, TICK = "tests/integration/test_reprocess.py", "tests/integration/tick/test_tick_redo.py"
+STAGES = "tests/integration/test_stages.py"
 SQL = "db/queries/redo.sql"
 SETTLE = "-- name: settle\nUPDATE plan_shards SET state = 'done', owner = NULL, lease_until = NULL, changed = now()\n"
 ROOM = "            room = min(room, self._world.wanted.plan_tasks - self._of_plans)\n"
@@ -12,6 +13,25 @@ OVER = f"{REDO}::test_a_worker_whose_lease_was_taken_over_settles_nothing_and_it
 
 # What is damaged → ((file, before, after), …), (tests, …)
 MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
+    "a plan judges what was not shown": (
+        (("hpc/triage/enrich.py", "look(connection, turn, only=leased.wanted)", "look(connection, turn)"),),
+        (f"{STAGES}::test_exactly_what_was_shown_is_judged_and_a_shard_of_which_it_is_a_part_keeps_its_mark",),
+    ),
+    "a part of a shard judged passes for all of it": (
+        (("hpc/triage/enrich.py", "rules = RULES if told.whole else before", "rules = RULES"),),
+        (f"{STAGES}::test_exactly_what_was_shown_is_judged_and_a_shard_of_which_it_is_a_part_keeps_its_mark",),
+    ),
+    "a plan judges under a lease that is lost": (
+        (("db/redo.py", '        if held is None or (held["state"], held["epoch"]) != ("leased", leased.epoch):\n',
+          "        if held is None:\n"),
+         (SQL, f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND",
+          f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND")),
+        (f"{STAGES}::test_a_judge_whose_lease_was_taken_over_writes_nothing",),
+    ),
+    "a GPU is asked for what needs none": (
+        ((SQL, "p.state = 'open' AND p.stage <> 'enrich' AND", "p.state = 'open' AND"),),
+        (f"{STAGES}::test_a_tick_judges_open_plans_for_as_long_as_it_may_and_orders_no_job_for_them",),
+    ),
     "a plan's result is current as soon as it is recorded": (
         (("db/redo.py", '    if left is None or left["recordings"] or held is None:\n', "    if held is None:\n"),),
         (SEEN,),

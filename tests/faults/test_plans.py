@@ -159,6 +159,34 @@ def test_a_finished_plan_run_again_writes_nothing(
             assert connection.execute(counted).fetchone() == before
 
 
+@pytest.mark.parametrize("point", ["claim.committed:1", "judge.intx:1", "judge.committed:2"])
+def test_a_plan_that_judges_anew_ends_the_same_wherever_it_is_killed(
+    place: Callable[..., AbstractContextManager[Any]], drawn: Any, point: str
+) -> None:
+    stale = "INSERT INTO flags SELECT current_id, 'gap', day_id, 9.0, 'by older rules' FROM recordings WHERE state = %s"
+    with place(like=drawn) as here:
+        with here.ledger() as connection:
+            count = connection.execute(stale, ["transcribed"]).rowcount
+            connection.execute("UPDATE shards SET judged = NULL")
+        judge = ("reprocess", "--date", DAY, "--stage", "enrich")
+        assert here.finish(here.start("", *judge, "--dry-run")) == 0, here.said()
+        run = ("reprocess", "--plan", "2", "--here")
+        assert here.finish(here.start(f"{point}:kill", *run)) == -signal.SIGKILL
+        with here.ledger() as connection:
+            connection.execute("UPDATE plan_shards SET lease_until = now() WHERE state = 'leased'")
+        assert here.finish(here.start("", *run)) == 0, here.said()
+        with here.ledger() as connection:
+            plan = plans.get(connection, 2)
+            judged = connection.execute("SELECT name FROM shards WHERE judged > 0").fetchall()
+            planned = connection.execute("SELECT count(*) AS n FROM plan_shards WHERE plan_id = 2").fetchone()
+            done = connection.execute("SELECT count(*) AS n FROM events WHERE what = 'plan.shard_done'").fetchone()
+            assert connection.execute("SELECT * FROM flags").fetchall() == []
+        assert (plan.state, len(judged)) == ("done", planned["n"])
+        assert plan.summary is not None
+        assert done["n"] == plan.summary["shards"], "each archive is settled once"
+        assert plan.summary["changes"] == {"gap": {"gained": 0, "lost": count, "other": 0}}, "and all is told of once"
+
+
 @pytest.mark.parametrize("how", ["other bytes", "fewer", "more"])
 def test_an_archive_that_changed_since_fails_alone_before_anything_of_it_is_transcribed(
     place: Callable[..., AbstractContextManager[Any]],
