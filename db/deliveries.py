@@ -113,6 +113,25 @@ def latest(
 
 
 @translated()
+def of_days(
+    connection: Connection, *, site: str | None = None, start: date | None = None, stop: date | None = None
+) -> list[Delivery]:
+    """What was ever delivered of these days, or is to be, the oldest day first."""
+    values = {"site": site, "start": start, "stop": stop}
+    return [_delivery(row) for row in connection.execute(SQL["of_days"], values)]
+
+
+@translated()
+def never(
+    connection: Connection, *, site: str | None = None, start: date | None = None, stop: date | None = None
+) -> int:
+    """How many of these days were never delivered to anywhere."""
+    row = connection.execute(SQL["never"], {"site": site, "start": start, "stop": stop}).fetchone()
+    assert row is not None
+    return int(row["days"])
+
+
+@translated()
 def due(connection: Connection, owner: str, *, rest: timedelta = REST, limit: int = 1000) -> list[Delivery]:
     """What a job has to do for this user: what is wanted, and what gave no sign of life for `rest`."""
     values = {"owner": owner, "rest": rest, "limit": limit}

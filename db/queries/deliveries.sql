@@ -15,6 +15,19 @@ SELECT v.*, d.date, s.name AS site FROM deliveries v JOIN days d ON d.id = v.day
 WHERE (%(site)s::text IS NULL OR s.name = %(site)s) AND (%(day_id)s::bigint IS NULL OR v.day_id = %(day_id)s)
 ORDER BY v.changed DESC, v.id DESC LIMIT %(limit)s;
 
+-- name: of_days
+-- What there is to any target of the days of a selection.
+SELECT v.*, d.date, s.name AS site FROM deliveries v JOIN days d ON d.id = v.day_id JOIN sites s ON s.id = d.site_id
+WHERE (%(site)s::text IS NULL OR s.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
+ORDER BY d.date, s.name, v.id;
+
+-- name: never
+SELECT count(*) AS days FROM days d JOIN sites s ON s.id = d.site_id
+WHERE (%(site)s::text IS NULL OR s.name = %(site)s)
+    AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
+    AND NOT EXISTS (SELECT FROM deliveries v WHERE v.day_id = d.id);
+
 -- name: due
 -- What a job has to do for this user: all that is wanted, and what another job began and has not touched for a while, be
 -- it that a mover has it or that the job was ended.

@@ -59,7 +59,7 @@ def command(
             )
         if dry_run or slurm:
             done = [_asked(session, day, wish, slurm=slurm and not dry_run) for day in wanted]
-            _show(app, done)
+            show(app, done)
             return
         if wish.audio:
             login_nodes.refuse(app.settings.login_nodes, "making audio")
@@ -69,9 +69,9 @@ def command(
             try:
                 done.extend(deliver_day(hands, day, wish) for day in wanted)
             except DayscribeError:
-                _show(app, done) if done and not app.as_json else None
+                show(app, done) if done and not app.as_json else None
                 raise
-        _show(app, done)
+        show(app, done)
 
 
 def bars_of(app: App) -> Bars:
@@ -112,7 +112,8 @@ def _asked(session: Session, day: Day, wish: Wish, *, slurm: bool) -> Delivered:
     return Delivered(day, target, state, 2 + len(rows) + len(slots), sum(row["size"] for row in rows), what + then)
 
 
-def _show(app: App, done: Sequence[Delivered]) -> None:
+def show(app: App, done: Sequence[Delivered]) -> None:
+    """A line a day and target."""
     rows = []
     for one in done:
         left = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hpc.reprocess import Estimate
 
 
-STAGES = ("transcribe", "enrich")
+STAGES = ("transcribe", "enrich", "export")
 
 
 class Only(click.ParamType["Criterion"]):
@@ -64,7 +64,8 @@ class Only(click.ParamType["Criterion"]):
 )  # fmt: skip
 @click.option(
     "--stage", type=click.Choice(STAGES), default="transcribe", show_default=True,
-    help="From where on: transcribe makes all anew; enrich judges flags anew from what is stored, without audio.",
+    help="From where on: transcribe makes all anew; enrich judges flags anew from what is stored, without audio;"
+    " export sends delivered days again that have changed.",
 )  # fmt: skip
 @click.option(
     "--order",
@@ -94,6 +95,11 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
     if here and not dry_run:
         login_nodes.refuse(app.settings.login_nodes, "a worker")
     _check(plan_id, dry_run, asked)
+    if asked["stage"] == "export" and plan_id is None:
+        from hpc.cli.reprocess_export import export_again
+
+        export_again(app, asked, dry_run=dry_run, here=here)
+        return
     with wiring.session(app.settings) as session:
         plan = None if plan_id is None else session(plans.get, plan_id)
         run = _run_of(app, asked["stage"] if plan is None else plan.stage, asked["reason"])
