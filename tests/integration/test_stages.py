@@ -186,6 +186,21 @@ def test_a_tick_judges_open_plans_for_as_long_as_it_may_and_orders_no_job_for_th
     assert enrich_open(session, seconds=60) == 0
 
 
+def test_archives_that_were_let_go_are_neither_waited_for_nor_fetched_again_nor_kept(
+    a_day: Any, session: Session
+) -> None:
+    a_day.connection.execute(
+        "INSERT INTO files (day_id, path, kind, state, size, since, seen, shard) SELECT day_id, paths[1], 'archive',"
+        " 'removed', size, 0, 0, name FROM shards WHERE sealed IS NOT NULL"
+    )
+    before = a_day.connection.execute("SELECT look_at FROM days ORDER BY id").fetchall()
+    plan = draw(session, forced=True)
+    assert plans.awaited(a_day.connection, plan.id)["archives"] == 0
+    assert a_day.connection.execute("SELECT look_at FROM days ORDER BY id").fetchall() == before
+    assert enrich(session, plan.id, stop=go) == 2
+    assert session(plans.get, plan.id).state == "done"
+
+
 def test_what_cannot_be_judged_fails_its_own_archive_and_is_taken_up_again(a_day: Any, session: Session) -> None:
     plan = draw(session, forced=True)
     words = "UPDATE transcripts SET words = %s WHERE recording_id = %s"
