@@ -208,6 +208,9 @@ class ServeSettings(Section):
 
     host: Annotated[str, Field(min_length=1)] = Field(default="127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8642, description="Port to listen on; 0: any free one.")
+    per_minute: Annotated[int, Field(ge=0, lt=10**9)] = Field(
+        default=3000, description="How often one client may ask in a minute; 0: as often as it likes."
+    )
     hide: Annotated[list[Hidden], NoDecode, BeforeValidator(words)] = Field(
         default=[], description="What the dashboard and the API show to nobody: texts, authors."
     )

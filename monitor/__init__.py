@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from monitor import answers, api, guard, hidden, limits, pages, store
+from monitor import answers, api, guard, hidden, limits, pages, rate, store
 
 
 def create_app(dsn: str | None = None) -> Flask:
@@ -13,6 +13,7 @@ def create_app(dsn: str | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a path is right or it is not: no redirects
     store.install(app, dsn)
     limits.install(app)
+    rate.install(app)
     guard.install(app)
     hidden.install(app)
     answers.install(app)

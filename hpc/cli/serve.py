@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 THREADS = 64  # questions that may be open at once; those that ask the ledger take turns (monitor/store.py)
 TOKEN_FILE, DSN = "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN"
-HIDE = "DAYSCRIBE_SERVE__HIDE"
+SERVE = "DAYSCRIBE_SERVE__"  # before the settings of that section that the server reads itself
 
 
 @click.command()
@@ -88,7 +88,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     limits = {name: getattr(settings.alert, name) for name in ("tick_minutes", "silent_hours", "lapsed_minutes")}
     environment |= {f"DAYSCRIBE_ALERT__{name.upper()}": str(value) for name, value in limits.items()}
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
-    environment[HIDE] = " ".join(settings.serve.hide)
+    environment[f"{SERVE}HIDE"] = " ".join(settings.serve.hide)
+    environment[f"{SERVE}PER_MINUTE"] = str(settings.serve.per_minute)
     return environment
 
 

@@ -187,9 +187,12 @@ def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]
 @pytest.fixture
 def no_server_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine says of a ledger and a token is not for the tests' applications."""
-    names = ("DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS")
-    for name in (*names, *(name for name in os.environ if name.startswith("DAYSCRIBE_ALERT__"))):
-        monkeypatch.delenv(name, raising=False)
+    ours = (
+        "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS", "DAYSCRIBE_SERVE__",
+        "DAYSCRIBE_ALERT__",
+    )  # fmt: skip
+    for name in [name for name in os.environ if name.startswith(ours)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

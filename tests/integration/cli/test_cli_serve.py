@@ -147,3 +147,10 @@ def test_serve_hands_over_from_when_on_something_is_amiss(served: Any, a_day: An
     assert "no sign of life for more than 3 minutes" in page
     environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     assert b"DAYSCRIBE_ALERT__SILENT_HOURS=2.0" in environment
+
+
+def test_serve_lets_one_client_ask_as_often_as_the_settings_say(served: Any, tmp_path: Path) -> None:
+    (tmp_path / "dayscribe.toml").write_text("[serve]\nper_minute = 2\n")
+    address, _ = served()
+
+    assert [get(f"{address}{path}")[0] for path in ("/readyz", "/", "/readyz", "/healthz")] == [200, 200, 429, 200]
