@@ -113,5 +113,6 @@ WHERE i.route <> '{}' AND (
     OR d.id IN (
         SELECT k.day_id FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
         JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-        WHERE p.state = 'open' AND k.state = 'ready' AND f.state = 'removed' AND f.transfer_id IS NULL AND f.tries < %(attempts)s))
+        WHERE p.state = 'open' AND k.reads_audio AND k.state = 'ready' AND f.state = 'removed' AND f.transfer_id IS NULL
+            AND f.tries < %(attempts)s))
 ORDER BY d.date, i.name LIMIT 1;

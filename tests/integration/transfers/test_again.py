@@ -410,6 +410,9 @@ def test_the_first_day_that_waits_for_room_may_be_one_that_a_plan_reads_again(do
     found = alerts.wants_room(dock.connection, attempts=3)
     assert found is not None
     assert found["id"] == dock.day.id
+    dock.connection.execute("UPDATE plan_shards SET reads_audio = false")
+    assert alerts.wants_room(dock.connection, attempts=3) is None, "nobody fetches what is not read"
+    dock.connection.execute("UPDATE plan_shards SET reads_audio = true")
     dock.room = lambda _site, _size, _files: None
     dock.later(1800)
     dock.arrive()
