@@ -8,8 +8,8 @@ SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 
 -- name: recording
 -- One recording by its id of the ledger, with what its platform says of it; an unsealed one has no words.
-SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
-    r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+SELECT r.id, i.name AS site, d.date, s.slot, s.id AS shard_id, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256,
+    r.state, r.seconds, r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
     t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
     u.id AS receipt_id, u.receipt, u.key AS run_key, to_jsonb(m) - 'day_id' - 'meta_id' AS metadata
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 from werkzeug.exceptions import NotFound
 
@@ -16,14 +18,8 @@ from monitor.store import ledger
 def one_recording(recording_id: int) -> Response:
     """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
     asked.known("version")
-    row, version = the_recording(recording_id), asked.number("version", 0, low=0, high=asked.LAST_VERSION)
-    suspect = flags.of_recording(ledger(), recording_id)
-    if version:
-        shown = reports.pinned(ledger(), recording_id, version)
-        if shown is None:
-            raise NotFound(f"Recording {recording_id} has no version {version} that may be shown.")
-        suspect = shown["quality"]
-        row |= {key: shown[key] for key in row.keys() & shown.keys() - {"id"}}
+    row, pinned = _in_version(recording_id)
+    suspect = flags.of_recording(ledger(), recording_id) if pinned is None else pinned["quality"]
     whole = {key: value for key, value in row.items() if key != "transcript_flags"}
     versions = reports.versions(ledger(), recording_id)
     return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions})
@@ -31,12 +27,23 @@ def one_recording(recording_id: int) -> Response:
 
 @v1.get(f"/recordings/<{asked.ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")
 def one_transcript(recording_id: int, kind: str) -> Response:
-    """A recording's current transcript as a file."""
-    asked.known()
+    """A recording's transcript as a file: the version readers see, or the one asked for."""
+    asked.known("version")
     hidden.texts_needed()
-    row = the_recording(recording_id)
+    row, _ = _in_version(recording_id)
     if row["segments"] is None:
         why = f" ({row['failure_class']}: {row['failure_reason']})" if row["failure_class"] else ""
         raise NotFound(f"Recording {recording_id} is {row['state']}{why}: it has no transcript.")
     text = formats.render(reports.document(row), kind)
     return Response(inert(text) if kind == "json" else text, mimetype=MIMETYPES[kind])
+
+
+def _in_version(recording_id: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The recording that a path names, told in the version that is asked for; and that version by itself."""
+    row, version = the_recording(recording_id), asked.number("version", 0, low=0, high=asked.LAST_VERSION)
+    if not version:
+        return row, None
+    pinned = reports.pinned(ledger(), recording_id, version)
+    if pinned is None:
+        raise NotFound(f"Recording {recording_id} has no version {version} that may be shown.")
+    return row | {key: pinned[key] for key in row.keys() & pinned.keys() - {"id"}}, pinned

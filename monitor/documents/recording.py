@@ -19,8 +19,8 @@ def recording(connection: Connection, recording_id: int, version: int | None) ->
     wanted = version or row["version"]
     shown = None if wanted is None else reports.pinned(connection, recording_id, wanted)
     about = (
-        "id", "site", "date", "slot", "shard", "ordinal", "meta_id", "name", "size", "sha256", "state", "seconds",
-        "flags", "failure_class", "failure_reason", "metadata",
+        "id", "site", "date", "slot", "shard_id", "shard", "ordinal", "meta_id", "name", "size", "sha256", "state",
+        "seconds", "flags", "failure_class", "failure_reason", "metadata",
     )  # fmt: skip
     return {key: row[key] for key in about} | {
         "shown": shown, "versions": reports.versions(connection, recording_id),
