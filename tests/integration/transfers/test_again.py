@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from db import alerts, days, formats, listings, parts, plans, redo, samples, shards, transfers
+from db import alerts, days, formats, listings, parts, plans, redo, samples, shards, sites, transfers
 from db.connect import connect
 from db.plans import Criterion, Plan, Selection, Wish
 from db.states import DayState, TransferState
@@ -448,6 +448,25 @@ def test_a_day_is_not_called_tidied_over_a_transfer_that_was_just_ordered(dock: 
             waiting(dock)
         calling.result(20)
     assert dock.rows("SELECT tidied IS NULL FROM days") == [True]
+
+
+def test_a_group_of_loose_files_is_read_again_once_each_of_them_is_here(dock: Any) -> None:
+    sites.put(dock.connection, "zurich", location="/far", slot_minutes=None, route={"how": "copy"})
+    dock.put("a.mp3", "b.mp3")
+    dock.arrive()
+    [leased] = shards.claim(dock.connection, owner="w", count=1, lease=LEASE)
+    seal = parts.SealRow(bytes(32), 200, 2)
+    parts.record(dock.connection, part(leased, b"1" * 16), [spoken(0, b"a"), spoken(1, b"b")], seal, actor="w")
+    tidy(dock, 31)
+    assert here(dock) == []
+    plan = opened(dock)
+    dock.arrive("b.mp3")
+    assert here(dock) == ["a.mp3"]
+    assert claim(dock, plan) == []
+    dock.later(61)
+    dock.arrive()
+    [again] = claim(dock, plan)
+    assert [len(again.paths), len(here(dock))] == [2, 2]
 
 
 def test_a_young_days_next_listing_is_not_waited_for(dock: Any) -> None:
