@@ -74,6 +74,13 @@ def tasks(connection: Connection) -> dict[str, Any]:
     return _one(connection, "tasks")
 
 
+@translated()
+def gpus(connection: Connection) -> dict[str, Any]:
+    """`hours` of GPUs that all our tasks held; of the last 500 `tasks` that ended the `busy` share of their time, in
+    which the engine was at work, and the middle one's `real_time`, how many times as fast as real time it worked."""
+    return _one(connection, "gpus")
+
+
 def _one(connection: Connection, query: str) -> dict[str, Any]:
     row = connection.execute(SQL[query]).fetchone()
     assert row is not None

@@ -214,6 +214,12 @@ class ServeSettings(Section):
     hide: Annotated[list[Hidden], NoDecode, BeforeValidator(words)] = Field(
         default=[], description="What the dashboard and the API show to nobody: texts, authors."
     )
+    gpu_hour_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="What an hour of a GPU costs, for the cluster's page; 0: no cost is told."
+    )
+    currency: Annotated[str, _pattern("[A-Z]{3}", "three capital letters, such as CHF")] = Field(
+        default="CHF", description="The currency of that price."
+    )
 
 
 class ScheduleSettings(Section):

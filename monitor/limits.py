@@ -1,10 +1,11 @@
-"""From when on something is amiss: what `dayscribe serve` hands over of the settings alert.*, else their defaults."""
+"""From when on something is amiss, and what a GPU costs: as `dayscribe serve` hands it over from the settings."""
 
 from __future__ import annotations
 
 import math
 import os
 from datetime import timedelta
+from typing import NamedTuple
 
 from flask import Flask, current_app
 
@@ -13,6 +14,14 @@ from db.errors import NeedsConfiguration
 
 # The settings of these names, as the command line knows them.
 TICK, SILENT, LAPSED = (f"DAYSCRIBE_ALERT__{name}" for name in ("TICK_MINUTES", "SILENT_HOURS", "LAPSED_MINUTES"))
+PRICE, CURRENCY = "DAYSCRIBE_SERVE__GPU_HOUR_PRICE", "DAYSCRIBE_SERVE__CURRENCY"
+
+
+class Price(NamedTuple):
+    """Of an hour of a GPU; 0: nobody said."""
+
+    hour: float
+    currency: str
 
 
 def install(app: Flask) -> None:
@@ -23,11 +32,18 @@ def install(app: Flask) -> None:
         silent=_length(SILENT, "hours", usual.silent),
         lapsed=_length(LAPSED, "minutes", usual.lapsed),
     )
+    app.extensions["price"] = Price(_price(), os.environ.get(CURRENCY, ""))
 
 
 def limits() -> Limits:
     """This application's."""
     found: Limits = current_app.extensions["limits"]
+    return found
+
+
+def price() -> Price:
+    """What the cost to date is told by."""
+    found: Price = current_app.extensions["price"]
     return found
 
 
@@ -42,3 +58,13 @@ def _length(name: str, unit: str, usual: timedelta) -> timedelta:
         return timedelta(**{unit: number})
     except (ValueError, OverflowError):
         raise NeedsConfiguration(f"{name} is a number of {unit} above 0.") from None
+
+
+def _price() -> float:
+    try:
+        number = float(os.environ.get(PRICE, "0"))
+        if not 0 <= number < math.inf:
+            raise ValueError
+    except ValueError:
+        raise NeedsConfiguration(f"{PRICE} is a number, 0 or more.") from None
+    return number

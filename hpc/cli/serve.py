@@ -90,6 +90,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
     environment[f"{SERVE}HIDE"] = " ".join(settings.serve.hide)
     environment[f"{SERVE}PER_MINUTE"] = str(settings.serve.per_minute)
+    environment[f"{SERVE}GPU_HOUR_PRICE"] = str(settings.serve.gpu_hour_price)
+    environment[f"{SERVE}CURRENCY"] = settings.serve.currency
     return environment
 
 

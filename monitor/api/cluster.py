@@ -14,7 +14,7 @@ from monitor.documents import cluster as cluster_documents
 from monitor.documents import day as day_documents
 from monitor.documents import health as health_documents
 from monitor.documents import plans as plan_documents
-from monitor.limits import limits
+from monitor.limits import limits, price
 from monitor.named import site_asked
 from monitor.store import ledger
 
@@ -41,7 +41,7 @@ def one_shard(shard_id: int) -> Response:
 def cluster() -> Response:
     """Our jobs, and what the work took."""
     asked.known()
-    return answer(cluster_documents.cluster(ledger()))
+    return answer(cluster_documents.cluster(ledger(), *price()))
 
 
 @v1.get("/plans")

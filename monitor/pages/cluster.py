@@ -12,7 +12,7 @@ from monitor.answers import plain
 from monitor.documents import cluster as documents
 from monitor.documents import health as health_documents
 from monitor.documents import plans as plan_documents
-from monitor.limits import limits
+from monitor.limits import limits, price
 from monitor.pages.base import pages, show
 from monitor.store import ledger
 
@@ -21,7 +21,7 @@ from monitor.store import ledger
 def cluster() -> Response:
     """Our jobs."""
     asked.known()
-    return show("cluster.html", live=True, cluster=documents.cluster(ledger()))
+    return show("cluster.html", live=True, cluster=documents.cluster(ledger(), *price()))
 
 
 @pages.get("/plans")

@@ -134,7 +134,9 @@ def test_serve_hides_what_the_settings_name(served: Any, a_day: Any, tmp_path: P
 
 
 def test_serve_hands_over_from_when_on_something_is_amiss(served: Any, a_day: Any, tmp_path: Path) -> None:
-    (tmp_path / "dayscribe.toml").write_text("[alert]\ntick_minutes = 7\nlapsed_minutes = 3\nsilent_hours = 2\n")
+    (tmp_path / "dayscribe.toml").write_text(
+        "[alert]\ntick_minutes = 7\nlapsed_minutes = 3\nsilent_hours = 2\n[serve]\ngpu_hour_price = 3\n"
+    )
     with connect(a_day.dsn) as connection:
         connection.execute("UPDATE shards SET lease_until = now() - interval '4 minutes' WHERE state = 'leased'")
         connection.execute(
@@ -147,6 +149,7 @@ def test_serve_hands_over_from_when_on_something_is_amiss(served: Any, a_day: An
     assert "no sign of life for more than 3 minutes" in page
     environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     assert b"DAYSCRIBE_ALERT__SILENT_HOURS=2.0" in environment
+    assert '"cost": {"amount": 0.0, "currency": "CHF"}' in get(f"{address}/api/v1/cluster")[1]
 
 
 def test_serve_lets_one_client_ask_as_often_as_the_settings_say(served: Any, tmp_path: Path) -> None:
