@@ -95,6 +95,13 @@ def recording(connection: Connection, recording_id: int) -> dict[str, Any] | Non
 
 
 @translated()
+def place(connection: Connection, recording_id: int) -> dict[str, Any] | None:
+    """Where the recording's bytes lie: its shard's `paths` below `staged`, unless they were `let_go`; None if there is
+    no such recording."""
+    return connection.execute(SQL["place"], {"id": recording_id}).fetchone()
+
+
+@translated()
 def choose(connection: Connection, day_id: int, choice: Choice = EVERYTHING) -> Chosen:
     """The day's visible recordings of this choice."""
     found, states = array("q"), Counter({"transcribed": 0, "no_speech": 0, "quarantined": 0})

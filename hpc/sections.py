@@ -220,6 +220,12 @@ class ServeSettings(Section):
     currency: Annotated[str, _pattern("[A-Z]{3}", "three capital letters, such as CHF")] = Field(
         default="CHF", description="The currency of that price."
     )
+    audio: bool = Field(
+        default=False, description="Whoever may see the dashboard may hear recordings whose audio is kept."
+    )
+    audio_mb: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=64, description="Larger recordings cannot be heard, MB; a few times as much memory is taken."
+    )
 
 
 class ScheduleSettings(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from monitor import answers, api, guard, hidden, limits, pages, rate, store
+from monitor import answers, api, clips, guard, hidden, limits, pages, rate, store
 
 
 def create_app(dsn: str | None = None) -> Flask:
@@ -14,6 +14,7 @@ def create_app(dsn: str | None = None) -> Flask:
     store.install(app, dsn)
     limits.install(app)
     rate.install(app)
+    clips.install(app)
     guard.install(app)
     hidden.install(app)
     answers.install(app)

@@ -23,6 +23,8 @@ PAGE_POLICY = (
     f"{_NOTHING}; form-action 'self'; style-src 'self'; script-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'"
 )
+# A browser that opens a recording by itself makes a page around it, under the recording's own policy.
+AUDIO_POLICY = f"{DATA_POLICY}; media-src 'self'"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -48,9 +50,14 @@ def install(app: Flask) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
-        page = response.mimetype == "text/html"
-        response.headers["Content-Security-Policy"] = PAGE_POLICY if page else DATA_POLICY
+        response.headers["Content-Security-Policy"] = _policy(response.mimetype or "")
         return response
+
+
+def _policy(mimetype: str) -> str:
+    if mimetype == "text/html":
+        return PAGE_POLICY
+    return AUDIO_POLICY if mimetype.startswith("audio/") else DATA_POLICY
 
 
 def _let_in(token: bytes | None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from db import days, sites
+from flask import Response
+from werkzeug.exceptions import NotFound
+
+from db import days, reports, sites
 from db.days import Day, NoSuchDay
 from db.search import Question
 from db.sites import UnknownSite
 from db.states import QualityFlag
 from db.transcripts import Scope
-from monitor import asked
-from monitor.store import ledger
+from monitor import asked, clips
+from monitor.store import hang_up, ledger
 
 
 def site_asked() -> str | None:
@@ -34,6 +37,15 @@ def the_day(site: str, text: str) -> Day:
         return days.get(ledger(), _possible(site), on)
     except NoSuchDay:
         raise NoSuchDay(f"The ledger has no {on} of {site}.") from None
+
+
+def the_audio(recording_id: int) -> Response:
+    """The audio of the recording that a path names. Reading it takes time: meanwhile others may ask the ledger."""
+    place = reports.place(ledger(), recording_id)
+    if place is None:
+        raise NotFound(f"The ledger has no recording {recording_id}.")
+    hang_up()
+    return clips.answer(place)
 
 
 def _possible(name: str) -> str:

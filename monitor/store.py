@@ -75,9 +75,14 @@ def install(app: Flask, dsn: str | None) -> None:
 
     @app.teardown_appcontext
     def close(_error: BaseException | None) -> None:
-        connection = g.pop("connection", None)
-        if connection is not None:
-            app.extensions["ledger"].close(connection)
+        hang_up()
+
+
+def hang_up() -> None:
+    """Give this request's connection back, if it has one: whoever goes on with something slow lets others ask."""
+    connection = g.pop("connection", None)
+    if connection is not None:
+        current_app.extensions["ledger"].close(connection)
 
 
 def ledger() -> Connection:

@@ -17,6 +17,12 @@ LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_
 LEFT JOIN metadata m ON m.day_id = r.day_id AND m.meta_id = r.meta_id
 WHERE r.id = %(id)s;
 
+-- name: place
+-- Where a recording's bytes lie, if they still do.
+SELECT r.id, r.ordinal, r.name, r.size, r.sha256, r.state, s.loose, s.paths, d.staged,
+    EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.path = ANY (s.paths) AND f.state = 'removed') AS let_go
+FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = s.day_id WHERE r.id = %(id)s;
+
 -- name: ids
 -- The visible recordings of a day that a choice keeps, in its order. Unflagged is what was judged and has no flag.
 SELECT r.id, r.state FROM recordings r JOIN shards s ON s.id = r.shard_id LEFT JOIN transcripts t ON t.id = r.current_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 THREADS = 64  # questions that may be open at once; those that ask the ledger take turns (monitor/store.py)
 TOKEN_FILE, DSN = "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN"
 SERVE = "DAYSCRIBE_SERVE__"  # before the settings of that section that the server reads itself
+AUDIO = "DAYSCRIBE_MONITOR_AUDIO"  # who reads recordings for monitor/clips.py
 
 
 @click.command()
@@ -87,11 +89,16 @@ def _environment(settings: Settings) -> dict[str, str]:
         environment[DSN] = f"embedded:{wiring.embedded(settings).root}" if own else settings.ledger.conninfo or ""
     limits = {name: getattr(settings.alert, name) for name in ("tick_minutes", "silent_hours", "lapsed_minutes")}
     environment |= {f"DAYSCRIBE_ALERT__{name.upper()}": str(value) for name, value in limits.items()}
+    if settings.serve.audio:
+        from hpc.stages.clip_child import PROGRAM
+
+        environment[AUDIO] = shlex.join([sys.executable, "-I", "-c", PROGRAM, str(Path(__file__).parents[2])])
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
     environment[f"{SERVE}HIDE"] = " ".join(settings.serve.hide)
     environment[f"{SERVE}PER_MINUTE"] = str(settings.serve.per_minute)
     environment[f"{SERVE}GPU_HOUR_PRICE"] = str(settings.serve.gpu_hour_price)
     environment[f"{SERVE}CURRENCY"] = settings.serve.currency
+    environment[f"{SERVE}AUDIO_MB"] = str(settings.serve.audio_mb)
     return environment
 
 

@@ -8,9 +8,10 @@ from flask import Response
 from werkzeug.exceptions import NotFound
 
 from db import flags, formats, reports
-from monitor import asked, hidden
+from monitor import asked, hidden, named
 from monitor.answers import MIMETYPES, answer, inert
 from monitor.api.base import all_flags, the_recording, v1
+from monitor.documents import recording as documents
 from monitor.store import ledger
 
 
@@ -22,7 +23,8 @@ def one_recording(recording_id: int) -> Response:
     suspect = flags.of_recording(ledger(), recording_id) if pinned is None else pinned["quality"]
     whole = {key: value for key, value in row.items() if key != "transcript_flags"}
     versions = reports.versions(ledger(), recording_id)
-    return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions})
+    audio = documents.audio(ledger(), recording_id)
+    return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions, "audio": audio})
 
 
 @v1.get(f"/recordings/<{asked.ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")
@@ -36,6 +38,13 @@ def one_transcript(recording_id: int, kind: str) -> Response:
         raise NotFound(f"Recording {recording_id} is {row['state']}{why}: it has no transcript.")
     text = formats.render(reports.document(row), kind)
     return Response(inert(text) if kind == "json" else text, mimetype=MIMETYPES[kind])
+
+
+@v1.get(f"/recordings/<{asked.ID}:recording_id>/audio")
+def one_audio(recording_id: int) -> Response:
+    """A recording's audio, as it was transcribed."""
+    asked.known()
+    return named.the_audio(recording_id)
 
 
 def _in_version(recording_id: int) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from db import formats, reports
 from db.connect import Connection
+from monitor import clips
 
 MOST_COMPARED = 5000  # words a side; comparing more takes longer than a page may
 
@@ -25,7 +26,15 @@ def recording(connection: Connection, recording_id: int, version: int | None) ->
     return {key: row[key] for key in about} | {
         "shown": shown, "versions": reports.versions(connection, recording_id),
         "captions": reports.captions(connection, recording_id), "kinds": list(formats.KINDS),
+        "audio": audio(connection, recording_id),
     }  # fmt: skip
+
+
+def audio(connection: Connection, recording_id: int) -> dict[str, Any]:
+    """Whether the recording can be heard, and why not."""
+    place = reports.place(connection, recording_id)
+    why = "There is no such recording." if place is None else clips.why_not(place)
+    return {"available": why is None, "why_not": why}
 
 
 def differences(ours: list[dict[str, Any]] | None, theirs: list[dict[str, Any]] | None) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""A recording's page: words with their times, versions, evidence, receipt; `version` and `t` pin it for citing."""
+"""A recording's page: words with times, audio, versions, evidence, receipt; `version` and `t` pin it for citing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Response, request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from db import reports
-from monitor import asked
+from monitor import asked, named
 from monitor.answers import plain
 from monitor.documents import recording as documents
 from monitor.pages.base import pages, show
@@ -33,10 +33,18 @@ def recording(recording_id: int) -> Response:
         raise NotFound(f"Recording {recording_id} has no version {against} that may be shown.")
     different = documents.differences(shown["segments"], other["segments"]) if shown and other else None
     receipt = json.dumps(plain(shown["receipt"]), indent=2, sort_keys=True) if shown else None
+    second = _second()
     return show(
         "recording.html", recording=told, shown=shown, other=other, different=different, receipt=receipt,
-        segments=_segments(shown, _second()),
+        segments=_segments(shown, second), second=second,
     )  # fmt: skip
+
+
+@pages.get(f"/recordings/<{asked.ID}:recording_id>/audio")
+def audio(recording_id: int) -> Response:
+    """What its player plays; who follows a link to it without scripts hears it from the second that the link names."""
+    asked.known()
+    return named.the_audio(recording_id)
 
 
 def _second() -> float | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import shlex
+import sys
+import tarfile
+import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -22,6 +28,7 @@ from db.states import DayState, Finding
 from hpc.cli import main
 from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
+from hpc.stages.clip_child import PROGRAM
 from hpc.stages.ingest import ingest
 from hpc.stages.publish import Header, write_part
 from monitor import create_app
@@ -188,7 +195,7 @@ def answer(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]
 def no_server_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine says of a ledger and a token is not for the tests' applications."""
     ours = (
-        "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_DSN", "DAYSCRIBE_LEDGER__REQUIRE_TLS", "DAYSCRIBE_SERVE__",
+        "DAYSCRIBE_API_TOKEN_FILE", "DAYSCRIBE_MONITOR_", "DAYSCRIBE_LEDGER__REQUIRE_TLS", "DAYSCRIBE_SERVE__",
         "DAYSCRIBE_ALERT__",
     )  # fmt: skip
     for name in [name for name in os.environ if name.startswith(ours)]:
@@ -204,3 +211,56 @@ def app(a_day: Ledgered, no_server_settings: None) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@dataclass
+class Sounds:
+    """The first archive of the open day with audio in it: `bytes` by the names the tests use, and where it lies."""
+
+    day: Ledgered
+    bytes: dict[str, bytes]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.day.open.staged or "")
+
+    def keep(self, name: str = "00_00", mode: str = "w:xz") -> Path:
+        """Write the archive, and let the ledger know it by these bytes."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+            for number, data in enumerate(self.bytes.values()):
+                info = tarfile.TarInfo(f"{number}.mp3")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        for one, data in self.bytes.items():
+            self.say("UPDATE recordings SET size = %s, sha256 = sha256(%s) WHERE id = %s", len(data), data, one=one)
+        self.say("UPDATE shards SET paths = ARRAY[%s] WHERE id = (SELECT shard_id FROM recordings WHERE id = %s)",
+                 name.encode())  # fmt: skip
+        return path
+
+    def say(self, statement: str, *values: Any, one: str = "hello") -> None:
+        self.day.connection.execute(statement, [*values, self.day.ids[one]])
+
+
+@pytest.fixture
+def sounds(a_day: Ledgered) -> Sounds:
+    """Of four recordings; `hello` is a rising tone of eight seconds."""
+    with io.BytesIO() as out:
+        with wave.open(out, "wb") as clip:
+            clip.setnchannels(1)
+            clip.setsampwidth(2)
+            clip.setframerate(16_000)
+            at = np.arange(8 * 16_000) / 16_000
+            clip.writeframes((8000 * np.sin(2 * np.pi * (200 + 50 * at) * at)).astype("<i2").tobytes())
+        tone = out.getvalue()
+    return Sounds(
+        a_day, {"hello": tone, "hostile": b"<html>not audio</html>", "silence": b"", "quarantined": tone[:99]}
+    )
+
+
+@pytest.fixture
+def heard(no_server_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications that are made after this let recordings be heard, as `dayscribe serve` lets them."""
+    reader = [sys.executable, "-I", "-c", PROGRAM, str(Path(main.__file__).parents[2])]
+    monkeypatch.setenv("DAYSCRIBE_MONITOR_AUDIO", shlex.join(reader))

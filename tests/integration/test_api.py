@@ -219,14 +219,14 @@ def test_every_method_but_get_is_a_405_everywhere(app: Flask, client: FlaskClien
 def test_every_answer_carries_the_headers(app: Flask, client: FlaskClient, a_day: Any) -> None:
     for path in every_path(app, a_day):
         said = client.get(path)
-        assert (path, said.status_code) == (path, 200)
+        assert (path, said.status_code) == (path, 404 if path.endswith("/audio") else 200)  # it is switched off
         assert {name: said.headers[name] for name in HEADERS} == HEADERS
         assert client.head(path).data == b""
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(app: Flask, client: FlaskClient, a_day: Any) -> None:
     clocked = ("/metrics", "/pipeline/status", "/api/v1/health")
-    for path in every_path(app, a_day):
+    for path in (path for path in every_path(app, a_day) if not path.endswith("/audio")):  # it is switched off
         first = client.get(path)
         again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
         if path not in clocked:

@@ -157,3 +157,20 @@ def test_serve_lets_one_client_ask_as_often_as_the_settings_say(served: Any, tmp
     address, _ = served()
 
     assert [get(f"{address}{path}")[0] for path in ("/readyz", "/", "/readyz", "/healthz")] == [200, 200, 429, 200]
+
+
+def test_serve_lets_recordings_be_heard_only_where_the_setting_says_so(served: Any, sounds: Any) -> None:
+    sounds.keep()
+    path = f"/api/v1/recordings/{sounds.day.ids['hello']}/audio"
+    silent, _ = served()
+    status, why = get(silent + path)
+    assert (status, "switched off" in why) == (404, True)
+    address, _ = served(DAYSCRIBE_SERVE__AUDIO="yes")
+    with urllib.request.urlopen(address + path, timeout=60) as said:
+        assert (said.headers["Content-Type"], said.read()) == ("audio/wav", sounds.bytes["hello"])
+    ranged = urllib.request.Request(address + path, headers={"Range": "bytes=0-3"})
+    with urllib.request.urlopen(ranged, timeout=60) as said:
+        assert (said.status, said.read()) == (206, b"RIFF")
+    small, _ = served(DAYSCRIBE_SERVE__AUDIO="yes", DAYSCRIBE_SERVE__AUDIO_MB="1")
+    sounds.say("UPDATE recordings SET size = 1048577 WHERE id = %s")
+    assert "larger than 1 MB" in get(small + path)[1]

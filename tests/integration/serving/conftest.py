@@ -76,7 +76,8 @@ def server(a_day: Any, tmp_path: Path, undisturbed: None) -> Iterator[Server]:
             stderr=told,
             text=True,
             cwd=tmp_path,
-            env=os.environ | {"DAYSCRIBE_MONITOR_DSN": monitor, "DAYSCRIBE_LEDGER__DSN": a_day.dsn},
+            env=os.environ
+            | {"DAYSCRIBE_MONITOR_DSN": monitor, "DAYSCRIBE_LEDGER__DSN": a_day.dsn, "DAYSCRIBE_SERVE__AUDIO": "yes"},
         )
     try:
         assert process.stdout is not None
@@ -91,8 +92,9 @@ def server(a_day: Any, tmp_path: Path, undisturbed: None) -> Iterator[Server]:
 
 
 @pytest.fixture
-def addresses(a_day: Any, undisturbed: None) -> list[str]:
+def addresses(a_day: Any, sounds: Any, undisturbed: None) -> list[str]:
     """An address for each route, whichever there are: a new one is met without being named here."""
+    sounds.keep()
     row = a_day.connection.execute(
         "WITH plan AS (INSERT INTO plans (selection, who, run_key, receipt, recordings, seconds) VALUES ('{}', 'me',"
         " decode(repeat('00', 16), 'hex'), '{}', 0, 0) RETURNING id) SELECT plan.id AS plan_id, shard_id, r.id"
