@@ -125,12 +125,13 @@ def latest(
     connection: Connection,
     *,
     site: str | None = None,
-    on: date | None = None,
+    start: date | None = None,
+    stop: date | None = None,
     only_live: bool = False,
     limit: int = 50,
 ) -> list[dict[str, Any]]:
     """Transfers, newest first."""
-    values = {"site": site, "date": on, "only_live": only_live, "limit": limit}
+    values = {"site": site, "start": start, "stop": stop, "only_live": only_live, "limit": limit}
     return connection.execute(SQL["latest"], values).fetchall()
 
 

@@ -33,7 +33,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, *, site: str) -> Target:
-        """What --to or deliver.to says; `{site}` in the folder becomes the site's name."""
+        """What --target or deliver.to says; `{site}` in the folder becomes the site's name."""
         if text.startswith("/"):
             return cls("folder", _folder(text, site))
         found = _REMOTE.fullmatch(text)

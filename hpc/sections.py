@@ -364,7 +364,7 @@ class TransferSettings(Section):
 class DeliverSettings(Section):
     """Where `dayscribe deliver` sends days, and as what."""
 
-    to: str = Field(default="", description="Where to, as --to says it; {site} becomes the site's name.")
+    to: str = Field(default="", description="Where to, as --target says it; {site} becomes the site's name.")
     ssh_key: Annotated[Folder | None, BeforeValidator(empty_is_none)] = Field(
         default=None, description="The private key for ssh:// targets; empty: as ssh itself finds one."
     )

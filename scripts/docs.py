@@ -99,6 +99,18 @@ def pages() -> dict[Path, str]:
     return made
 
 
+DAYS = """Days and sites are said to every command in the same way:
+
+- `--date 2025-01-31`, or `--from 2025-01-01 --to 2025-01-31` with both ends in it; `yesterday` is a day, too. What is
+  done to days takes them as an argument as well: `2025-01-31`, `2025-01-01..2025-01-31`. What is done to one day has
+  no `--from` and `--to`.
+- What only looks (`search`, and the lists of days, jobs and transfers) and `reprocess` may have one end left out:
+  then there is none.
+- `--site zurich` may be left out where there is only one site; of several, the command names them and does nothing.
+  What looks at all sites, as its `--site` says, does so without it.
+"""
+
+
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command with its full name and a context to print its help in."""
     root = click.Context(cli, info_name="dayscribe", terminal_width=HELP_WIDTH, **cli.context_settings)
@@ -107,7 +119,7 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
 
 def cli_page() -> str:
     """The help of every command."""
-    lines = ["# Commands", "", NOTE.format(source="the commands' own help"), ""]
+    lines = ["# Commands", "", NOTE.format(source="the commands' own help"), "", DAYS]
     lines += ["`dayscribe COMMAND --help` prints the same. Options of `dayscribe` itself stand before the command:"]
     lines += ["`dayscribe --set engine.language=de run …`. Every command that answers has `--json`: the answer goes to"]
     lines += ["stdout, talk and progress to stderr.", ""]

@@ -65,7 +65,8 @@ SELECT id, token, state, owner FROM jobs WHERE token = ANY (%(tokens)s);
 SELECT j.id, j.token, i.name AS site, d.date, j.kind, j.state, j.owner, j.scheduler_id, j.array_size AS tasks, j.scheduler_says,
     j.message, j.created, j.finished, j.settings
 FROM jobs j LEFT JOIN days d ON d.id = j.day_id LEFT JOIN sites i ON i.id = d.site_id
-WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(date)s::date IS NULL OR d.date = %(date)s)
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(start)s::date IS NULL OR d.date >= %(start)s)
+    AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
     AND (NOT %(only_live)s OR j.state IN ('intent', 'submitted', 'running', 'draining', 'blocked', 'unknown'))
 ORDER BY j.id DESC LIMIT %(limit)s;
 

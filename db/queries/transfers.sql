@@ -38,7 +38,8 @@ WHERE t.finished IS NULL AND (%(id)s::bigint IS NULL OR t.id = %(id)s) ORDER BY 
 SELECT t.id, i.name AS site, d.date, t.what, t.state, t.owner, t.submission_id AS submission, t.task_id AS task, t.bytes, t.files,
     t.skipped, t.expected_files, t.expected_bytes, t.message, t.created, t.polled, t.finished, t.deadline, t.looks
 FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
-WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(date)s::date IS NULL OR d.date = %(date)s)
+WHERE (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(start)s::date IS NULL OR d.date >= %(start)s)
+    AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
     AND (NOT %(only_live)s OR t.finished IS NULL)
 ORDER BY t.id DESC LIMIT %(limit)s;
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpc.cli.display import Column
-from hpc.cli.options import DAYS, App, answering, site_option
+from hpc.cli.options import App, answering, days_options, site_filter
 from hpc.cli.runs import briefly, scope_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ LONGEST = 1_000  # characters of an example that are printed
 @click.command()
 @click.argument("run_a", metavar="RUN_A")
 @click.argument("run_b", metavar="RUN_B")
-@click.argument("days", type=DAYS, required=False)
-@site_option
+@days_options(required=False)
+@site_filter
 @click.option("--examples", type=click.IntRange(0, 1000), default=5, show_default=True, help="Show so many pairs.")
 @answering
 def command(

@@ -13,7 +13,16 @@ import click
 from db.names import display
 from hpc.cli.display import Column, clock
 from hpc.cli.gap_map import gap_map
-from hpc.cli.options import DAY, DAYS, App, answering, chosen_site, site_option
+from hpc.cli.options import (
+    App,
+    answering,
+    chosen_site,
+    day_option,
+    days_options,
+    period_options,
+    site_filter,
+    site_option,
+)
 
 if TYPE_CHECKING:
     from db.days import Day
@@ -34,10 +43,8 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("days", type=DAYS, required=False)
+@days_options(required=False)
 @site_option
-@click.option("--from", "first", type=DAY, help="The first day of a range.")
-@click.option("--to", "last", type=DAY, help="The last day of the range, in it.")
 @click.option("--file", type=click.Path(path_type=Path), help="A queue file: year, month, day, location (the site).")
 @click.option("--location", type=click.Path(path_type=Path), help="Make the site: where its audio lies.")
 @click.option("--time-zone", metavar="TZ", help="The site's time zone, such as Europe/Zurich; else UTC.")
@@ -68,10 +75,9 @@ def add(app: App, /, days: tuple[date, ...] | None, **options: Any) -> None:
 
 
 @command.command("list")
-@site_option
+@site_filter
+@period_options
 @click.option("--state", type=click.Choice(STATES), help="Only days in this state.")
-@click.option("--from", "first", type=DAY, help="Not before this day.")
-@click.option("--to", "last", type=DAY, help="Not after this day.")
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="How many at most.")
 @answering
 def list_days(
@@ -97,7 +103,7 @@ def list_days(
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @answering
 def show(app: App, /, day: date, *, site: str | None) -> None:
@@ -114,7 +120,7 @@ def show(app: App, /, day: date, *, site: str | None) -> None:
         found = session(days.get, where.name, day)
         tally, slots = session(days.tally, found.id), session(days.slots, found.id)
         gaps, amiss = session(listings.gaps, found.id), session(listings.amiss, found.id, limit=MISSING)
-        moved = session(transfers.latest, site=where.name, on=day, limit=10)
+        moved = session(transfers.latest, site=where.name, start=day, stop=day, limit=10)
         history = session(events.of_day, found.id, limit=10)
     clock = movers.origin(where).clock.says(day)
     about = {key: getattr(found, key) for key in ("site", "date", "state", "revision", "staged", "message")}
@@ -133,7 +139,7 @@ def show(app: App, /, day: date, *, site: str | None) -> None:
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @answering
 def relist(app: App, /, day: date, *, site: str | None) -> None:
@@ -162,7 +168,7 @@ def relist(app: App, /, day: date, *, site: str | None) -> None:
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @click.option("--reason", metavar="TEXT", required=True, help="Why; the ledger remembers it.")
 @answering
@@ -188,7 +194,7 @@ def accept(app: App, /, day: date, *, site: str | None, reason: str) -> None:
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @click.option("--reason", metavar="TEXT", help="Why; the ledger remembers it.")
 @answering
@@ -204,7 +210,7 @@ def hold(app: App, /, day: date, *, site: str | None, reason: str | None) -> Non
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @click.option("--reason", metavar="TEXT", help="Why; the ledger remembers it.")
 @answering
@@ -221,7 +227,7 @@ def release(app: App, /, day: date, *, site: str | None, reason: str | None) -> 
 
 
 @command.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @click.option("--reason", metavar="TEXT", help="Why; the ledger remembers it.")
 @answering
@@ -300,21 +306,17 @@ def _show_transfers(app: App, moved: Rows) -> None:
 
 
 def _wanted(days: tuple[date, ...] | None, options: Mapping[str, Any]) -> list[tuple[str | None, date]]:
-    """(site, date) of every day that is asked for, in one of the three ways."""
-    from hpc.dates import days_between, read_queue
+    """(site, date) of every day that is asked for, in whichever way."""
+    from hpc.dates import read_queue
 
-    first, last, file = options["first"], options["last"], options["file"]
-    if sum((days is not None, first is not None or last is not None, file is not None)) != 1:
-        raise click.UsageError("Say which days, in one way: DAYS, or --from and --to, or --file.")
+    file = options["file"]
+    if (days is None) == (file is None):
+        raise click.UsageError("Say which days, in one way: DAYS, --date, --from and --to, or --file.")
     if file is not None:
         if options["site"] or options["location"]:
             raise click.UsageError("A queue file names its sites itself; --site and --location do not go with it.")
         return [(queued.site, queued.date) for queued in read_queue(file)]
-    if days is None:
-        if first is None or last is None:
-            raise click.UsageError("--from and --to go together.")
-        days = tuple(days_between(first, last))
-    return [(options["site"], on) for on in days]
+    return [(options["site"], on) for on in days or ()]
 
 
 def _check_site_options(options: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpc.cli.display import Column
-from hpc.cli.options import DAYS, App, answering, chosen_site, site_option
+from hpc.cli.options import App, answering, chosen_site, days_options, site_option
 
 if TYPE_CHECKING:
     from db.days import Day
@@ -23,9 +23,11 @@ NAMED = 5  # recordings without audio that are named; the JSON names all
 
 
 @click.command()
-@click.argument("days", type=DAYS)
+@days_options()
 @site_option
-@click.option("--to", metavar="TARGET", help="ssh://USER@HOST[:PORT]/FOLDER, globus://COLLECTION/FOLDER or a folder.")
+@click.option(
+    "--target", "to", metavar="TARGET", help="ssh://USER@HOST[:PORT]/FOLDER, globus://COLLECTION/FOLDER or a folder."
+)
 @click.option("--parts/--no-parts", default=True, show_default=True, help="The workers' result files, too.")
 @click.option("--audio", is_flag=True, help="The recordings as Opus, a tar a slot, too.")
 @click.option("--partial", is_flag=True, help="Unfinished days too, as they are now.")

@@ -12,7 +12,7 @@ import click
 from db.states import QualityFlag
 from hpc.cli.display import Column
 from hpc.cli.export_days import Asked, wanted, warn_absent
-from hpc.cli.options import DAYS, App, answering, chosen_site
+from hpc.cli.options import App, answering, chosen_site, days_options
 
 if TYPE_CHECKING:
     from db.session import Session
@@ -36,7 +36,7 @@ class Language(click.ParamType[str]):
 
 
 @click.command()
-@click.argument("days", type=DAYS, required=False)
+@days_options(required=False)
 @click.option(
     "--site", "sites", metavar="NAME", multiple=True, help="A site; repeatable. May be left out for the only one."
 )
@@ -81,7 +81,7 @@ def command(
     if snapshot is not None and kind not in (None, *TABLES):
         raise click.UsageError(f"A snapshot is written as {', '.join(TABLES)}.")
     if days is None and (snapshot is None or sites or all_sites or partial or any(chosen.values())):
-        raise click.UsageError("Say which days: DAYS is one day, or FIRST..LAST.")
+        raise click.UsageError("Say which days: DAYS is one day, or FIRST..LAST; or --date, or --from and --to.")
     with wiring.session(app.settings, application="dayscribe-export") as session:
         asked = None
         if days is not None:

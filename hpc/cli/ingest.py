@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpc.cli.options import DAYS, App, answering
+from hpc.cli.options import App, answering, days_options, site_filter
 
 if TYPE_CHECKING:
     from db.connect import Connection
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("days", type=DAYS, required=False)
-@click.option("--site", metavar="NAME", help="Only the parts of this site.")
+@days_options(required=False)
+@site_filter
 @answering
 def command(app: App, /, days: tuple[date, ...] | None, *, site: str | None) -> None:
     """Record published parts that the ledger lacks.

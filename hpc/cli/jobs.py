@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hpc.cli.display import Column
-from hpc.cli.options import DAY, App, answering
+from hpc.cli.options import App, answering, period_options, site_filter
 
 
 @click.group()
@@ -17,18 +17,18 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--day", type=DAY, help="Only jobs of this day.")
-@click.option("--site", metavar="NAME", help="Only jobs of this site.")
+@period_options
+@site_filter
 @click.option("--live", is_flag=True, help="Only jobs that are not over.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
 @answering
-def list_jobs(app: App, /, *, day: date | None, site: str | None, live: bool, limit: int) -> None:
+def list_jobs(app: App, /, *, first: date | None, last: date | None, site: str | None, live: bool, limit: int) -> None:
     """List jobs, newest first, with the last tick of each user."""
     from db import jobs
     from hpc import wiring
 
     with wiring.session(app.settings) as session:
-        rows = session(jobs.latest, site=site, on=day, only_live=live, limit=limit)
+        rows = session(jobs.latest, site=site, start=first, stop=last, only_live=live, limit=limit)
         ticks, paused = session(jobs.ticks), session(jobs.paused)
     if app.as_json:
         about = [{key: value for key, value in row.items() if key != "report"} for row in ticks]

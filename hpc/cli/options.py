@@ -1,4 +1,5 @@
-"""What several commands share: the global options as one object, the decorators that add options, and day arguments."""
+"""What several commands share: the global options as one object, and the decorators that add options, among them days
+and sites: said in the same way to every command."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,82 @@ DAY = Day()
 DAYS = Days()
 
 
+def _with_days(command: Command, gather: Callable[..., dict[str, Any]], *options: Command) -> Command:
+    """The command, called with what `gather` makes of the days that the options say."""
+
+    @wraps(command)
+    def gathered(
+        *args: Any, on: Any = None, first: Any = None, last: Any = None, positional: Any = None, **rest: Any
+    ) -> Any:
+        if on is not None and (first is not None or last is not None):
+            raise click.UsageError("--date is one day; use --from and --to without it.")
+        return command(*args, **gather(positional, on, first, last), **rest)
+
+    for option in reversed(options):
+        option(gathered)
+    return gathered
+
+
+_ON = click.option("--date", "on", type=DAY, help="One day.")
+_IN_ONE_WAY = "Say {}, in one way: {}."
+
+
+def day_option(command: Command) -> Command:
+    """Adds [DAY] and --date, for what is done to one day: the command gets `day`."""
+
+    def gather(day: date | None, on: date | None, _first: None, _last: None) -> dict[str, Any]:
+        if (day is None) == (on is None):
+            raise click.UsageError(_IN_ONE_WAY.format("which day", "DAY, or --date DAY"))
+        return {"day": day or on}
+
+    return _with_days(command, gather, click.argument("positional", metavar="[DAY]", type=DAY, required=False), _ON)
+
+
+def days_options(*, required: bool = True) -> Callable[[Command], Command]:
+    """Adds [DAYS], --date, --from and --to, for what is done to each of some days: the command gets `days`."""
+
+    def gather(days: tuple[date, ...] | None, on: date | None, first: date | None, last: date | None) -> dict[str, Any]:
+        said = sum((days is not None, on is not None, first is not None or last is not None))
+        if said > 1 or (required and not said):
+            raise click.UsageError(_IN_ONE_WAY.format("which days", "DAYS, --date, or --from and --to"))
+        if (first is None) != (last is None):
+            raise click.UsageError("--from and --to go together.")
+        if on is not None:
+            days = (on,)
+        elif first is not None and last is not None:
+            days = DAYS.convert(f"{first}..{last}", None, None)
+        return {"days": days}
+
+    return lambda command: _with_days(
+        command, gather, click.argument("positional", metavar="[DAYS]", type=DAYS, required=False), _ON,
+        click.option("--from", "first", type=DAY, help="The first day of a range."),
+        click.option("--to", "last", type=DAY, help="The last day of the range, in it."),
+    )  # fmt: skip
+
+
+def period_options(command: Command) -> Command:
+    """Adds --date, --from and --to, for a look at what lies in between: the command gets `first`, `last`, or None."""
+
+    def gather(_: None, on: date | None, first: date | None, last: date | None) -> dict[str, Any]:
+        if first is not None and last is not None:
+            DAYS.convert(f"{first}..{last}", None, None)
+        return {"first": on or first, "last": on or last}
+
+    return _with_days(
+        command, gather, click.option("--date", "on", type=DAY, help="Only this day."),
+        click.option("--from", "first", type=DAY, help="Not before this day."),
+        click.option("--to", "last", type=DAY, help="Not after this day."),
+    )  # fmt: skip
+
+
 def site_option(command: Command) -> Command:
-    """Adds --site."""
+    """Adds --site, of which `chosen_site` makes the site."""
     return click.option("--site", metavar="NAME", help="The site; may be left out while there is only one.")(command)
+
+
+def site_filter(command: Command) -> Command:
+    """Adds --site to a look at what all sites have."""
+    return click.option("--site", metavar="NAME", help="Only this site; else all.")(command)
 
 
 def chosen_site(session: Session, name: str | None) -> Site:

@@ -10,7 +10,7 @@ import click
 
 from db.states import QualityFlag
 from hpc.cli.display import Column
-from hpc.cli.options import DAYS, App, answering, chosen_site, site_option
+from hpc.cli.options import App, answering, chosen_site, days_options, site_option
 
 if TYPE_CHECKING:
     from db.days import Day
@@ -20,7 +20,7 @@ FLAGS = tuple(flag.value for flag in QualityFlag)
 
 
 @click.command()
-@click.argument("days", type=DAYS)
+@days_options()
 @site_option
 @click.option("--flag", type=click.Choice(FLAGS), help="Only recordings with this flag.")
 @click.option("--limit", type=click.IntRange(0, 500), default=10, show_default=True, help="Examples of a day at most.")

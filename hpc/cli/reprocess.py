@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from hpc.cli.display import Column, clock
-from hpc.cli.options import DAY, App, answering
+from hpc.cli.options import App, answering, period_options, site_filter
 
 if TYPE_CHECKING:
     from db.plans import Criterion, Drawn, Plan
@@ -49,10 +49,8 @@ class Only(click.ParamType["Criterion"]):
 
 
 @click.command()
-@click.option("--date", "on", type=DAY, help="One day.")
-@click.option("--from", "start", type=DAY, help="The first day.")
-@click.option("--to", "stop", type=DAY, help="The last day.")
-@click.option("--site", metavar="NAME", help="Only this site.")
+@period_options
+@site_filter
 @click.option(
     "--recordings", "names", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Only these: a file with an id of the ledger, or a file name's stem, a line.",
@@ -128,15 +126,11 @@ def _check(plan_id: int | None, dry_run: bool, asked: dict[str, Any]) -> None:
         dry_run or any(value for name, value in asked.items() if name not in ("order", "stage"))
     ):
         raise click.UsageError("--plan runs a plan as it was drawn; leave everything else but --here out")
-    if asked["on"] and (asked["start"] or asked["stop"]):
-        raise click.UsageError("--date is one day; use --from and --to without it")
-    if asked["start"] and asked["stop"] and asked["start"] > asked["stop"]:
-        raise click.UsageError(f"--from {asked['start']} comes after --to {asked['stop']}")
     if asked["force"] and not asked["reason"].strip():
         raise click.UsageError("--force needs --reason TEXT: the plan keeps it")
     if asked["keep_current"] and asked["stage"] == "enrich":
         raise click.UsageError("--keep-current makes versions for a trial; --stage enrich makes none")
-    where = ("on", "start", "stop", "site", "names")
+    where = ("first", "last", "site", "names")
     if plan_id is None and not any(asked[name] for name in where):
         raise click.UsageError("say which: --date DAY, --from DAY --to DAY, --site NAME or --recordings FILE")
 
@@ -148,7 +142,7 @@ def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_ru
     if asked["site"]:
         session(sites.get, asked["site"])
     chosen = reprocess.selection(
-        asked["only"], site=asked["site"], start=asked["on"] or asked["start"], stop=asked["on"] or asked["stop"],
+        asked["only"], site=asked["site"], start=asked["first"], stop=asked["last"],
         names=None if asked["names"] is None else _names(asked["names"]), newest_first=asked["order"] == "newest",
         limit=asked["limit"],
     )  # fmt: skip

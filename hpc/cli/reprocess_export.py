@@ -39,7 +39,7 @@ def export_again(app: App, asked: dict[str, Any], *, dry_run: bool, here: bool) 
     with wiring.session(app.settings, application="dayscribe-deliver") as session:
         if asked["site"]:
             session(sites.get, asked["site"])
-        where = {"site": asked["site"], "start": asked["on"] or asked["start"], "stop": asked["on"] or asked["stop"]}
+        where = {"site": asked["site"], "start": asked["first"], "stop": asked["last"]}
         known = session(deliveries.of_days, **where)
         if asked["order"] == "newest":
             known.reverse()

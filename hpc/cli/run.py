@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from hpc.cli.display import Column, clock
-from hpc.cli.options import DAY, App, answering, site_option
+from hpc.cli.options import App, answering, day_option, site_option
 
 
 @click.command()
-@click.argument("day", type=DAY)
+@day_option
 @site_option
 @click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where the audio lies.")
 @click.option("--loose", is_flag=True, help="The folder holds loose audio files, not archives on a slot grid.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpc.cli.display import Column, plain_text
-from hpc.cli.options import DAYS, App, answering, site_option
+from hpc.cli.options import App, answering, days_options, site_filter
 
 if TYPE_CHECKING:
     from db.session import Session
@@ -23,8 +23,8 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("days", type=DAYS, required=False)
-@site_option
+@days_options(required=False)
+@site_filter
 @answering
 def list_runs(app: App, /, *, days: tuple[date, ...] | None, site: str | None) -> None:
     """List runs, the newest first, with their transcripts.

@@ -12,7 +12,7 @@ import click
 
 from hpc.cli.compare import percent
 from hpc.cli.display import Column
-from hpc.cli.options import DAYS, App, answering, chosen_site, site_option
+from hpc.cli.options import App, answering, chosen_site, days_options, site_option
 from hpc.cli.runs import scope_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.argument("days", type=DAYS)
+@days_options()
 @site_option
 @click.option("--strata", type=Strata(), default="language,flag", show_default=True, help="What is represented.")
 @click.option("--n", "count", type=click.IntRange(1, 100_000), default=200, show_default=True, help="How many.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from db.states import QualityFlag
-from hpc.cli.options import DAY, App, answering, site_option
+from hpc.cli.options import App, answering, period_options, site_filter
 
 FLAGS = [flag.value for flag in QualityFlag]
 MARKS = ("<<", ">>")  # around what was found
@@ -16,9 +16,8 @@ MARKS = ("<<", ">>")  # around what was found
 
 @click.command()
 @click.argument("query")
-@site_option
-@click.option("--from", "first", type=DAY, help="Not before this day.")
-@click.option("--to", "last", type=DAY, help="Not after this day.")
+@site_filter
+@period_options
 @click.option("--language", metavar="CODE", default="en", show_default=True, help="The language of the query.")
 @click.option("--only-language", metavar="CODE", help="Only transcripts in this language.")
 @click.option("--flag", type=click.Choice(FLAGS), help="Only transcripts that have this quality flag.")

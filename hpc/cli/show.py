@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpc.cli.display import Column, clock
-from hpc.cli.options import DAY, App, answering, site_option
+from hpc.cli.options import DAY, App, answering, site_filter
 
 if TYPE_CHECKING:
     from db.session import Session
@@ -19,8 +19,8 @@ FORMATS = ("json", "txt", "srt", "vtt", "tsv")  # db.formats.KINDS, without impo
 
 @click.command()
 @click.argument("recording")
-@site_option
-@click.option("--day", type=DAY, help="Only a recording of this day.")
+@site_filter
+@click.option("--date", "day", type=DAY, help="Only a recording of this day.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="Print the transcript in this format.")
 @click.option("--versions", is_flag=True, help="List every transcript the recording ever had.")
 @answering

@@ -7,7 +7,7 @@ from datetime import date
 import click
 
 from hpc.cli.display import Column
-from hpc.cli.options import DAY, App, answering, site_option
+from hpc.cli.options import App, answering, period_options, site_filter
 
 
 @click.group()
@@ -16,18 +16,20 @@ def command() -> None:
 
 
 @command.command("list")
-@site_option
-@click.option("--date", "day", type=DAY, help="Only of this day.")
+@site_filter
+@period_options
 @click.option("--live", is_flag=True, help="Only those that are not over.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
 @answering
-def list_transfers(app: App, /, *, site: str | None, day: date | None, live: bool, limit: int) -> None:
+def list_transfers(
+    app: App, /, *, site: str | None, first: date | None, last: date | None, live: bool, limit: int
+) -> None:
     """List transfers, the newest first."""
     from db import transfers
     from hpc import wiring
 
     with wiring.session(app.settings) as session:
-        rows = session(transfers.latest, site=site, on=day, only_live=live, limit=limit)
+        rows = session(transfers.latest, site=site, start=first, stop=last, only_live=live, limit=limit)
     columns = [Column("id", right=True), Column("site"), Column("date"), Column("what"), Column("state")]
     columns += [
         Column("files", right=True),

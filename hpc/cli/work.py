@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from hpc.cli.display import clock
-from hpc.cli.options import DAY, App, answering
+from hpc.cli.options import DAY, App, answering, chosen_site, site_option
 
 
 @click.command()
-@click.option("--day", type=DAY, help="Work this day only.")
-@click.option("--site", metavar="NAME", help="The day's site.")
+@click.option("--date", "day", type=DAY, help="Work this day only.")
+@site_option
 @click.option(
     "--job", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
     help="Do a task of the job that a tick ordered; job scripts say this.",
@@ -30,16 +30,16 @@ def command(app: App, day: date | None, site: str | None, folder: Path | None) -
 
         work_in_job(app, folder)
         return
-    from db import days, sites
+    from db import days
     from hpc import login_nodes, wiring
     from hpc.cli.work_here import work_until_done
     from hpc.errors import BadSetting
 
     login_nodes.refuse(app.settings.login_nodes, "a worker")
-    if (day is None) != (site is None):
-        raise BadSetting("--day and --site go together; without them the worker takes whatever is open")
+    if day is None and site is not None:
+        raise BadSetting("--site goes with --date; without them the worker takes whatever is open")
     with wiring.session(app.settings, application="dayscribe-worker") as session:
-        only = None if site is None or day is None else session(days.get, session(sites.get, site).name, day)
+        only = None if day is None else session(days.get, chosen_site(session, site).name, day)
         worked = work_until_done(app, session, why="work", day=only)
     tally = worked.tally
     app.display.record(

@@ -25,10 +25,10 @@ from hpc.wiring import movers
 
 
 def target(settings: Settings, given: str | None, site: str) -> Target:
-    """Where to, as --to or the settings say."""
+    """Where to, as --target or the settings say."""
     text = given or settings.deliver.to
     if not text:
-        raise BadSetting("Say where to: --to TARGET, or the setting deliver.to.")
+        raise BadSetting("Say where to: --target TARGET, or the setting deliver.to.")
     return Target.parse(text, site=site)
 
 

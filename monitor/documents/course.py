@@ -18,7 +18,9 @@ STARTS = 40  # of a job
 
 def course(connection: Connection, one: Day) -> dict[str, Any]:
     """A day's transfers and jobs, newest first; when each moved, waited and worked, oldest first; its speed."""
-    moved = [_transfer(row) for row in transfers.latest(connection, site=one.site, on=one.date, limit=MOST)]
+    moved = [
+        _transfer(row) for row in transfers.latest(connection, site=one.site, start=one.date, stop=one.date, limit=MOST)
+    ]
     found, speed = ledger.jobs(connection, one.id, limit=MOST), calendar.speed(connection, one.id)
     ids, left = [job["id"] for job in found], ledger.open_shards(connection, one.id)
     ends, starts = ledger.ends(connection, ids), ledger.starts(connection, ids, limit=STARTS)

@@ -31,7 +31,7 @@ def worked(place: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
 
 def deliver(here: Any, target: Path, fault: str = "") -> int:
     target.mkdir(exist_ok=True)
-    code: int = here.finish(here.start(fault, "deliver", DAY, "--to", str(target), "--audio"))
+    code: int = here.finish(here.start(fault, "deliver", DAY, "--target", str(target), "--audio"))
     return code
 
 

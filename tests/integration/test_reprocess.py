@@ -131,7 +131,7 @@ def test_a_plan_is_of_the_days_names_order_and_number_that_were_asked_for(
     [
         ((), 2, "say which"),
         (("--date", "2025-01-31", "--from", "2025-01-30"), 2, "--date is one day"),
-        (("--from", "2025-02-01", "--to", "2025-01-30"), 2, "comes after"),
+        (("--from", "2025-02-01", "--to", "2025-01-30"), 2, "before it begins"),
         (("--site", "zurich", "--force"), 2, "--force needs --reason"),
         (("--plan", "1", "--only", "suspect"), 2, "as it was drawn"),
         (("--site", "zurich", "--only", "wrong"), 2, "'wrong' is none of"),

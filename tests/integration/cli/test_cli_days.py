@@ -61,6 +61,26 @@ def test_days_add_reads_a_queue_file_of_several_sites(answer: Callable[..., Any]
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ("days", "show"), ("days", "hold"), ("run", "--dry-run"), ("work",), ("quality",), ("export", "--out", "out"),
+        ("deliver", "--target", "out"), ("sample", "draw", "some"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_without_a_site_a_command_takes_the_only_one_and_of_several_none(
+    call: Call, ledger: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    command, day = tuple(str(tmp_path) if word == "out" else word for word in command), ("--date", "2025-01-31")
+    sites.put(ledger, "zurich", location=str(tmp_path))
+    call(*command, *day)
+    assert "which site" not in capsys.readouterr().err
+    sites.put(ledger, "basel", location=str(tmp_path))
+    assert call(*command, *day) == 78
+    assert "ay which site: --site NAME (known: basel, zurich)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("2025-01-31", "--from", "2025-01-30"), (2, "in one way")),

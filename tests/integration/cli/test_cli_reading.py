@@ -69,7 +69,7 @@ def test_show_prints_each_format(call: Call, a_day: Any, capsys: pytest.CaptureF
 
 def test_show_lists_versions_and_answers_in_json(answer: Callable[..., Any], a_day: Any) -> None:
     [version] = answer("show", "7000000000000000001", "--versions")
-    said = answer("show", "7000000000000000001", "--day", "2025-01-31", "--site", "zurich")
+    said = answer("show", "7000000000000000001", "--date", "2025-01-31", "--site", "zurich")
 
     assert (version["version"], version["current"], version["word_count"]) == (1, True, 3)
     assert (said["id"], said["text"]) == (a_day.ids["hello"], "hello wide world")
@@ -84,7 +84,7 @@ def test_show_asks_which_when_a_name_is_not_enough(
     said = capsys.readouterr().err
     assert "3 recordings are called 'twin'" in said
     assert f"  {a_day.ids['hello']}: zurich 2025-01-31 0_2025-01-31_00_00.tar.xz" in said
-    assert call("show", "twin", "--day", "2025-01-30") == 0
+    assert call("show", "twin", "--date", "2025-01-30") == 0
     assert call("show", "nobody") == 65
     assert "no recording 'nobody'" in capsys.readouterr().err
 

@@ -58,7 +58,7 @@ def flags_at(target: Path) -> set[str]:
 def test_a_delivered_day_whose_flags_changed_is_sent_again_here_and_one_that_did_not_is_left(
     lab: Any, answer: Any, again: Again, target: Path
 ) -> None:
-    answer("--to", str(target), "--no-parts")
+    answer("--target", str(target), "--no-parts")
     before = lab.rows()
     assert states(again("--here")) == ["there already"]
     assert states(again()) == ["there already"]
@@ -76,13 +76,13 @@ def test_a_delivered_day_whose_flags_changed_is_sent_again_here_and_one_that_did
 def test_without_here_it_is_written_down_and_a_job_of_the_next_tick_sends_it(
     lab: Any, answer: Any, again: Again, target: Path, tmp_path: Path
 ) -> None:
-    answer("--to", str(target))
+    answer("--target", str(target))
     lab.do(GAP)
     assert states(again()) == ["wanted"]
     [row] = lab.rows()
     assert (row["state"], row["by_job"], row["parts"], row["audio"]) == ("wanted", True, True, False)
     program = Path(sys.executable).with_name("dayscribe")
-    told = [program, *lab.words(), "deliver", DAY, "--to", str(target), "--json"]
+    told = [program, *lab.words(), "deliver", DAY, "--target", str(target), "--json"]
     assert json.loads(subprocess.run(told, capture_output=True, check=True).stdout)[0]["state"] == "verified"
     assert flags_at(target) == {"gap"}
 
@@ -92,8 +92,8 @@ def test_one_target_that_is_gone_costs_no_other_and_is_in_the_exit_code(
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    answer("--to", str(gone))
-    answer("--to", str(target))
+    answer("--target", str(gone))
+    answer("--target", str(target))
     shutil.rmtree(gone)
     lab.do(GAP)
     code, rows, said = again("--here")

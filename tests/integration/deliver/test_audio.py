@@ -36,7 +36,7 @@ def seconds(data: bytes) -> float:
 
 
 def test_a_slot_is_one_tar_in_order_without_a_name_that_leads_anywhere(lab: Any, answer: Any, target: Path) -> None:
-    told = answer("--to", str(target), "--audio")
+    told = answer("--target", str(target), "--audio")
 
     first, second = (members(target / TAR.format(slot)) for slot in ("00_00", "00_10"))
     assert list(first) == [
@@ -49,27 +49,27 @@ def test_a_slot_is_one_tar_in_order_without_a_name_that_leads_anywhere(lab: Any,
 
 
 def test_two_of_the_same_name_are_two_recordings(lab: Any, answer: Any, target: Path) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     made = members(target / TAR.format("00_00"))
     assert len({made[name] for name in ("same.opus", "same_2.opus", "same_2_2.opus")}) == 3
 
 
 def test_the_same_recordings_make_the_same_bytes(lab: Any, answer: Any, target: Path, tmp_path: Path) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     shutil.rmtree(lab.home / "deliveries")
     (tmp_path / "other").mkdir()
-    answer("--to", str(tmp_path / "other"), "--audio")
+    answer("--target", str(tmp_path / "other"), "--audio")
     for slot in ("00_00", "00_10"):
         assert (target / TAR.format(slot)).read_bytes() == (tmp_path / "other" / TAR.format(slot)).read_bytes()
 
 
 def test_a_packed_tar_that_was_damaged_here_is_made_again(lab: Any, answer: Any, target: Path, tmp_path: Path) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     packed = lab.packed / TAR.format("00_10")
     good = packed.read_bytes()
     packed.write_bytes(good[:100])
     (tmp_path / "other").mkdir()
-    answer("--to", str(tmp_path / "other"), "--audio")
+    answer("--target", str(tmp_path / "other"), "--audio")
     assert packed.read_bytes() == good == (tmp_path / "other" / TAR.format("00_10")).read_bytes()
 
 
@@ -86,19 +86,19 @@ def test_audio_that_is_no_longer_staged_is_said_with_its_day(
     lab: Any, deliver: Any, gone: Path, target: Path, tree_of: Any
 ) -> None:
     lab.audio.rename(gone)
-    assert deliver("--to", str(target), "--audio") == DATA
+    assert deliver("--target", str(target), "--audio") == DATA
     assert f"audio {DAY}: its audio is no longer staged" in lab.said[1]
     assert tree_of(target) == {}
-    assert deliver("--to", str(target)) == 0, lab.said[1]
+    assert deliver("--target", str(target)) == 0, lab.said[1]
 
 
 def test_what_was_packed_before_its_audio_went_is_still_delivered(
     lab: Any, answer: Any, gone: Path, target: Path, tmp_path: Path
 ) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     lab.audio.rename(gone)
     (tmp_path / "other").mkdir()
-    assert answer("--to", str(tmp_path / "other"), "--audio")["state"] == "verified"
+    assert answer("--target", str(tmp_path / "other"), "--audio")["state"] == "verified"
 
 
 def test_an_archive_that_is_not_the_one_that_was_transcribed_makes_no_audio(
@@ -108,7 +108,7 @@ def test_an_archive_that_is_not_the_one_that_was_transcribed_makes_no_audio(
     good = one.read_bytes()
     one.write_bytes(other.read_bytes())
     try:
-        assert deliver("--to", str(target), "--audio") == DATA
+        assert deliver("--target", str(target), "--audio") == DATA
         assert "is not the one that was transcribed" in lab.said[1]
         assert tree_of(target) == {}
         assert not (lab.packed / TAR.format("00_00")).exists()

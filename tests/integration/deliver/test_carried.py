@@ -212,8 +212,8 @@ def test_what_a_person_waits_for_is_gone_on_with_by_the_same_command(desk: Desk)
 
 def test_a_wish_is_written_down_and_a_job_fulfils_it(desk: Desk, answer: Any, target: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    assert answer("--to", str(target), "--audio", "--slurm")["state"] == "wanted"
-    answer("--to", str(tmp_path / "gone"), "--slurm")
+    assert answer("--target", str(target), "--audio", "--slurm")["state"] == "wanted"
+    answer("--target", str(tmp_path / "gone"), "--slurm")
     assert list(target.iterdir()) == []
     shutil.rmtree(tmp_path / "gone")
 
@@ -245,7 +245,7 @@ def work(lab: Any, tmp_path: Path, fault: str = "") -> tuple[int, Record]:
 def test_a_job_of_this_kind_does_what_is_wanted_and_one_that_is_stopped_leaves_it_to_the_next(
     lab: Any, answer: Any, target: Path, tmp_path: Path
 ) -> None:
-    answer("--to", str(target), "--audio", "--slurm")
+    answer("--target", str(target), "--audio", "--slurm")
 
     code, record = work(lab, tmp_path, "deliver.tar_half:1:term")
     assert (code, record.ended_as, lab.rows()[0]["state"]) == (75, "stopped", "wanted")
@@ -257,7 +257,7 @@ def test_a_job_of_this_kind_does_what_is_wanted_and_one_that_is_stopped_leaves_i
 
 
 def test_a_folder_that_is_being_packed_is_left_for_later(desk: Desk, answer: Any, target: Path) -> None:
-    answer("--to", str(target), "--slurm")
+    answer("--target", str(target), "--slurm")
     with alone(desk.lab.packed.parent):
         assert desk.wanted() == {"delivered": 0, "on_their_way": 1, "failed": 0}
     assert desk.lab.rows()[0]["state"] == "wanted"

@@ -40,7 +40,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def test_a_day_goes_to_a_folder_whole_and_once(lab: Any, answer: Any, target: Path, tree_of: Any) -> None:
-    first = answer("--to", str(target))
+    first = answer("--target", str(target))
 
     there = tree_of(target)
     parts = sorted(path for path in there if path.startswith(f"parts/audio/{DAY}/"))
@@ -52,7 +52,7 @@ def test_a_day_goes_to_a_folder_whole_and_once(lab: Any, answer: Any, target: Pa
     assert (first["state"], first["files"], leftovers(target)) == ("verified", len(there), [])
 
     before = {path: (target / path).stat().st_mtime_ns for path in there}
-    second = answer("--to", str(target))
+    second = answer("--target", str(target))
     assert second["state"] == "there already"
     assert {path: (target / path).stat().st_mtime_ns for path in there} == before
     [row] = lab.rows()
@@ -60,20 +60,20 @@ def test_a_day_goes_to_a_folder_whole_and_once(lab: Any, answer: Any, target: Pa
 
 
 def test_what_is_packed_is_closed_to_others(lab: Any, answer: Any, target: Path) -> None:
-    answer("--to", str(target))
+    answer("--target", str(target))
     assert [(lab.home / "deliveries" / "audio" / below).stat().st_mode & 0o077 for below in ("", DAY)] == [0, 0]
 
 
 def test_parts_are_links_and_a_second_target_makes_nothing_anew(
     lab: Any, answer: Any, target: Path, tmp_path: Path
 ) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     made = {path: path.stat().st_mtime_ns for path in lab.packed.rglob("*") if path.is_file()}
     parts = list((lab.packed / "parts" / "audio" / DAY).iterdir())
     assert all(path.stat().st_nlink == 2 for path in parts)
     (tmp_path / "other").mkdir()
 
-    answer("--to", str(tmp_path / "other"), "--audio")
+    answer("--target", str(tmp_path / "other"), "--audio")
 
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert checked(tmp_path / "other") == checked(target)
@@ -82,7 +82,7 @@ def test_parts_are_links_and_a_second_target_makes_nothing_anew(
 def test_what_a_plan_made_of_the_day_goes_with_it_and_is_more_to_send(
     lab: Any, answer: Any, target: Path, tree_of: Any
 ) -> None:
-    answer("--to", str(target))
+    answer("--target", str(target))
     before = tree_of(target)
     made = lab.home / "results" / "audio" / DAY / "plans" / "1" / "1-1-0123456789abcdef.jsonl.gz"
     made.parent.mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_what_a_plan_made_of_the_day_goes_with_it_and_is_more_to_send(
             " (SELECT max(id) FROM plans) FROM parts LIMIT 1"
         )
         made.parent.rename(made.parent.with_name(str(lab.rows("SELECT max(id) AS id FROM plans")[0]["id"])))
-        assert answer("--to", str(target))["state"] == "verified"
+        assert answer("--target", str(target))["state"] == "verified"
         assert set(tree_of(target)) - set(before) == {f"parts/audio/{DAY}/{made.name}"}
     finally:
         lab.do("DELETE FROM parts WHERE plan_id IS NOT NULL")
@@ -107,24 +107,24 @@ def test_what_a_plan_made_of_the_day_goes_with_it_and_is_more_to_send(
 
 
 def test_without_parts_and_as_a_dry_run(lab: Any, answer: Any, target: Path, tree_of: Any) -> None:
-    told = answer("--to", str(target), "--no-parts", "--dry-run")
+    told = answer("--target", str(target), "--no-parts", "--dry-run")
     assert (told["state"], tree_of(target), lab.rows()) == ("would send", {}, [])
 
-    answer("--to", str(target), "--no-parts")
+    answer("--target", str(target), "--no-parts")
     assert set(tree_of(target)) == {PARQUET, MANIFEST}
 
-    more = answer("--to", str(target))  # what is asked for beyond is not there already
+    more = answer("--target", str(target))  # what is asked for beyond is not there already
     assert more["state"] == "verified"
-    less = answer("--to", str(target), "--no-parts")
+    less = answer("--target", str(target), "--no-parts")
     assert less["state"] == "there already"
 
 
 def test_a_day_that_grew_is_sent_anew(lab: Any, answer: Any, target: Path) -> None:
-    answer("--to", str(target))
+    answer("--target", str(target))
     before = (lab.packed / PARQUET).stat().st_mtime_ns
     lab.do("UPDATE days SET revision = revision + 1")
     try:
-        assert answer("--to", str(target))["state"] == "verified"
+        assert answer("--target", str(target))["state"] == "verified"
     finally:
         lab.do("UPDATE days SET revision = revision - 1")
     assert (lab.packed / PARQUET).stat().st_mtime_ns > before
@@ -136,23 +136,23 @@ def test_an_unfinished_day_is_refused_but_for_partial(
 ) -> None:
     lab.do("UPDATE days SET state = 'processing', finished = NULL")
     try:
-        assert deliver("--to", str(target)) == AGAIN
+        assert deliver("--target", str(target)) == AGAIN
         assert re.search("processing, not finished; deliver it later, or with --partial", lab.said[1])
         assert (tree_of(target), lab.rows()) == ({}, [])
-        assert [answer("--to", str(target), "--partial")["state"] for _ in range(2)] == ["verified"] * 2
+        assert [answer("--target", str(target), "--partial")["state"] for _ in range(2)] == ["verified"] * 2
     finally:
         lab.do("UPDATE days SET state = 'completed_with_errors', finished = now()")
 
 
 def test_what_is_damaged_at_the_target_is_found_by_again(lab: Any, answer: Any, target: Path) -> None:
-    answer("--to", str(target))
+    answer("--target", str(target))
     [part, *_] = sorted((target / "parts" / "audio" / DAY).iterdir())
     good, times = part.read_bytes(), part.stat()
     part.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))  # of the same size and time: only its bytes tell
 
-    assert answer("--to", str(target))["state"] == "there already"
-    told = answer("--to", str(target), "--again")
+    assert answer("--target", str(target))["state"] == "there already"
+    told = answer("--target", str(target), "--again")
 
     assert re.search(rf"1 of \d files were missing or amiss there: parts/audio/{DAY}/{part.name}", told["message"])
     assert part.read_bytes() == good
@@ -164,13 +164,13 @@ def test_a_part_that_is_not_what_was_recorded_is_not_sent(lab: Any, deliver: Any
     good = part.read_bytes()
     part.write_bytes(good + b"\0")
     try:
-        assert deliver("--to", str(target)) == DATA
+        assert deliver("--target", str(target)) == DATA
         assert "is not the part that the ledger recorded" in lab.said[1]
         assert tree_of(target) == {}
         assert lab.rows()[0]["state"] == "failed"
     finally:
         part.write_bytes(good)
-    assert deliver("--to", str(target)) == 0, lab.said[1]
+    assert deliver("--target", str(target)) == 0, lab.said[1]
 
 
 def test_over_ssh_to_a_known_host(lab: Any, host: Any, answer: Any, target: Path, tree_of: Any) -> None:
@@ -178,28 +178,28 @@ def test_over_ssh_to_a_known_host(lab: Any, host: Any, answer: Any, target: Path
     odd = target / "it's a $(touch pwned); `id` & folder"
     odd.mkdir()
 
-    told = answer("--to", host.url(odd), "--audio")
+    told = answer("--target", host.url(odd), "--audio")
 
     assert (told["state"], told["message"]) == ("verified", "verified there, by sha256sum too")
     assert tree_of(odd) == tree_of(lab.packed)
     assert checked(odd) == told["files"] - 1
     assert list(target.iterdir()) == [odd]
-    assert answer("--to", host.url(odd), "--audio")["state"] == "there already"
+    assert answer("--target", host.url(odd), "--audio")["state"] == "there already"
 
 
 def test_over_ssh_what_is_damaged_is_found_too(lab: Any, host: Any, answer: Any, target: Path) -> None:
     lab.settings = host.settings()
-    answer("--to", host.url(target))
+    answer("--target", host.url(target))
     (target / PARQUET).unlink()
 
-    told = answer("--to", host.url(target), "--again")
+    told = answer("--target", host.url(target), "--again")
 
     assert PARQUET in told["message"]
     checked(target)
 
 
 def refused(lab: Any, deliver: Any, host: Any, target: Path, code: int, *words: str) -> str:
-    assert deliver("--to", host.url(target)) == code
+    assert deliver("--target", host.url(target)) == code
     assert list(target.iterdir()) == []
     assert list(lab.packed.rglob("*.parquet")) == []  # it is said before hours of work, not after
     assert lab.rows()[0]["state"] == "failed"
@@ -231,7 +231,7 @@ def test_following_these_commands_makes_it_known(
     for command in re.findall("`(.*?)`", told):
         subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
 
-    assert deliver("--to", host.url(target)) == 0, lab.said[1]
+    assert deliver("--target", host.url(target)) == 0, lab.said[1]
 
 
 def test_a_host_whose_key_has_changed_is_refused(
@@ -268,7 +268,7 @@ def test_a_key_that_others_can_read_is_not_used(
 
 def test_a_host_that_does_not_answer_may_do_so_later(lab: Any, host: Any, deliver: Any, target: Path) -> None:
     lab.settings = host.settings()
-    assert deliver("--to", f"ssh://{host.user}@127.0.0.1:1{target}") == AGAIN
+    assert deliver("--target", f"ssh://{host.user}@127.0.0.1:1{target}") == AGAIN
     assert "127.0.0.1 cannot be reached" in lab.said[1]
 
 
@@ -281,9 +281,9 @@ def test_a_file_of_keys_whose_name_ssh_would_misread_is_refused(
 
 def test_a_target_that_is_not_there_or_not_ours_to_write(lab: Any, host: Any, deliver: Any, target: Path) -> None:
     lab.settings = host.settings()
-    assert deliver("--to", str(target / "a" / "b")) == SETTINGS
+    assert deliver("--target", str(target / "a" / "b")) == SETTINGS
     assert "There is no folder" in lab.said[1]
-    assert deliver("--to", host.url("/proc/nothing/here")) == SETTINGS
+    assert deliver("--target", host.url("/proc/nothing/here")) == SETTINGS
     assert "/proc/nothing/here" in lab.said[1]
 
 
@@ -304,7 +304,7 @@ def small() -> Iterator[Path]:
 def test_a_full_target_says_so_and_shows_no_manifest(lab: Any, host: Any, deliver: Any, small: Path) -> None:
     lab.settings = host.settings()
     for to in (str(small), host.url(small)):
-        assert deliver("--to", to, "--audio") == AGAIN, lab.said[1]
+        assert deliver("--target", to, "--audio") == AGAIN, lab.said[1]
         assert "has no room left" in lab.said[1]
         assert not (small / MANIFEST).exists()
 
@@ -313,7 +313,7 @@ def test_a_read_only_target_says_so(lab: Any, host: Any, deliver: Any, small: Pa
     lab.settings = host.settings()
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     for to in (str(small), host.url(small)):
-        assert deliver("--to", to) == SETTINGS
+        assert deliver("--target", to) == SETTINGS
         assert "Read-only file system" in lab.said[1]
 
 
@@ -336,27 +336,27 @@ def test_the_manifest_of_an_earlier_delivery_goes_before_its_files_do(tmp_path: 
 def test_while_more_is_on_its_way_there_is_no_manifest(
     lab: Any, deliver: Any, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert deliver("--to", str(target)) == 0, lab.said[1]
+    assert deliver("--target", str(target)) == 0, lab.said[1]
     monkeypatch.setattr(faults, "_seen", {})
     monkeypatch.setenv("DAYSCRIBE_FAULTS_ARMED", "yes")
     monkeypatch.setenv("DAYSCRIBE_FAULT", "deliver.files_sent:1:raise")
-    assert deliver("--to", str(target), "--audio") == 1
+    assert deliver("--target", str(target), "--audio") == 1
     assert not (target / MANIFEST).exists()
     monkeypatch.delenv("DAYSCRIBE_FAULT")
 
-    assert deliver("--to", str(target), "--audio") == 0, lab.said[1]
+    assert deliver("--target", str(target), "--audio") == 0, lab.said[1]
     assert "audio.tar" in (target / MANIFEST).read_text()
     checked(target)
 
 
 def test_two_sites_do_not_write_audio_into_the_same_folders(lab: Any, deliver: Any, answer: Any, target: Path) -> None:
-    answer("--to", str(target), "--audio")
+    answer("--target", str(target), "--audio")
     lab.do(
         "WITH s AS (INSERT INTO sites (name, location) VALUES ('other', '/x') RETURNING id) INSERT INTO days"
         f" (site_id, date, state, finished, summary) SELECT id, '{DAY}', 'completed', now(), '{{}}' FROM s"
     )
     try:
-        assert deliver("--site", "other", "--to", str(target), "--audio") == SETTINGS
+        assert deliver("--site", "other", "--target", str(target), "--audio") == SETTINGS
         assert "{site} in the target" in lab.said[1]
     finally:
         lab.do("DELETE FROM days WHERE site_id = (SELECT id FROM sites WHERE name = 'other')")
@@ -374,20 +374,20 @@ def test_the_site_s_name_goes_into_the_target_and_the_target_into_the_settings(
 
 def test_without_a_target_or_with_globus_it_says_what_is_missing(lab: Any, deliver: Any) -> None:
     assert deliver() == SETTINGS
-    assert "--to TARGET, or the setting deliver.to" in lab.said[1]
-    assert deliver("--to", "globus://6c54cade-bde5-45c1-bdea-f4bd71dba2cc/out") == SETTINGS
+    assert "--target TARGET, or the setting deliver.to" in lab.said[1]
+    assert deliver("--target", "globus://6c54cade-bde5-45c1-bdea-f4bd71dba2cc/out") == SETTINGS
 
 
 def test_another_delivery_of_the_day_at_work_is_not_disturbed(lab: Any, deliver: Any, target: Path) -> None:
     from hpc.packing import alone
 
     with alone(lab.packed.parent):
-        assert deliver("--to", str(target)) == AGAIN
+        assert deliver("--target", str(target)) == AGAIN
     assert "is at work here" in lab.said[1]
     assert lab.rows() == []
 
 
 def test_the_log_and_the_ledger_hold_no_secret(lab: Any, deliver: Any, target: Path) -> None:
-    assert deliver("--to", f"ssh://me:hunter2@host{target}") == SETTINGS
+    assert deliver("--target", f"ssh://me:hunter2@host{target}") == SETTINGS
     assert "hunter2" not in "".join(lab.said)
     assert json.dumps(lab.rows(), default=str) == "[]"
