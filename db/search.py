@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from db import formats
+from db import formats, substrings
 from db.connect import Connection, translated
 from db.errors import BadData
 from db.sql import load
@@ -22,7 +22,7 @@ from db.transcripts import Scope, denominator, open_days
 SQL = load("search.sql")
 
 STEP_LEAST, STEP_MOST = 200, 5_000  # recordings that one question walks through
-LOOKED_UP = 3  # recordings are walked past in the time that one that matches is looked up by the index
+LOOKED_UP = 10  # recordings are walked past in the time that one that matches is looked up; bench/dashboard.py
 PATIENCE = 10  # a walk may take so many times what was expected of it …
 AT_LEAST = 5_000  # … and so many recordings anyhow
 THERE = ("transcribed", "no_speech", "quarantined", "unsealed")  # all that a walk comes by
@@ -40,7 +40,8 @@ class NoSuchHit(BadData):
 class Question:
     """What is looked for (websearch syntax), where, and after which hit the page begins.
 
-    `language` is the query's own; `only` is the texts'; `flag` one of db.states.QualityFlag's.
+    `language` is the query's own; `only` is the texts'; `flag` one of db.states.QualityFlag's. In a language without
+    spaces, parts of texts are looked for (db/substrings.py).
     """
 
     query: str
@@ -75,74 +76,74 @@ class _Page:
 
 @translated()
 def search(connection: Connection, question: Question) -> Found:
-    """Search the current transcripts; NoSuchHit when `after` names no recording."""
-    values = _values(connection, question)
+    """Search the current transcripts; NoSuchHit when `after` names no recording, BadQuery when nothing is asked for."""
+    asked, recordings = _asked(connection, question)
     counts = denominator(connection, question.scope)
-    measured = connection.execute(SQL["measure"], values).fetchone()
-    assert measured is not None
     page = _Page([], [], 0)
-    if measured["terms"]:
-        page = _found(connection, question, values, measured, sum(counts[kind] for kind in THERE))
+    if asked["terms"]:
+        page = _found(connection, question, asked, recordings, sum(counts[kind] for kind in THERE))
     more = len(page.recordings) > question.limit
-    hits = list(_shown(connection, values, page.transcripts[: question.limit]))
+    hits = list(_shown(connection, asked, page.transcripts[: question.limit]))
     after = page.recordings[question.limit - 1] if more else None
     total = page.total
     if total is None and not more and question.after is None:
         total = len(page.recordings)
-    return Found(hits, total, after, measured["terms"], counts, open_days(connection, question.scope))
+    return Found(hits, total, after, asked["terms"], counts, open_days(connection, question.scope))
 
 
-def _values(connection: Connection, question: Question) -> dict[str, object]:
-    """The question as the statements name its parts."""
-    values: dict[str, object] = question.scope.values() | {
+def _asked(connection: Connection, question: Question) -> tuple[dict[str, Any], int]:
+    """The question as the statements name its parts, and how many recordings there are about."""
+    values: dict[str, Any] = question.scope.values() | {
         "query": question.query.replace("\0", " "), "language": question.language, "only": question.only,
         "flag": question.flag, "limit": question.limit + 1, "key_date": None, "key_day": None, "key_recording": None,
+        "pieces": None, "wanted": None, "without": None,
     }  # fmt: skip
-    if question.after is None:
-        return values
-    key = connection.execute(SQL["key"], {"after": question.after}).fetchone()
-    if key is None:
-        raise NoSuchHit(f"There is no recording {question.after} to go on after")
-    return values | {"key_date": key["date"], "key_day": key["day_id"], "key_recording": key["recording_id"]}
+    measured = connection.execute(SQL["measure"], values).fetchone()
+    assert measured is not None
+    values |= {name: measured[name] for name in ("terms", "words", "candidates")}
+    if question.language in substrings.LANGUAGES:
+        parts = substrings.parts(values["query"])
+        values |= {"pieces": parts.pieces(), "wanted": parts.wanted, "without": parts.without}
+        values |= {"terms": len(parts.wanted), "words": "", "candidates": ""}
+    if question.after is not None:
+        key = connection.execute(SQL["key"], {"after": question.after}).fetchone()
+        if key is None:
+            raise NoSuchHit(f"There is no recording {question.after} to go on after")
+        values |= {"key_date": key["date"], "key_day": key["day_id"], "key_recording": key["recording_id"]}
+    return values, measured["recordings"]
 
 
-def _found(
-    connection: Connection, question: Question, values: dict[str, object], measured: Mapping[str, Any], reach: int
-) -> _Page:
+def _found(connection: Connection, question: Question, asked: dict[str, Any], recordings: int, reach: int) -> _Page:
     """The page, by the way that should cost less; `reach`: the recordings in the scope."""
-    wanted, candidates = (
-        _expected(connection, values | {"terms": measured[name]}) for name in ("wanted", "candidates")
-    )  # fmt: skip
-    far = min((question.limit + 1) * measured["recordings"] / wanted, reach)
-    instead = candidates * LOOKED_UP
-    if measured["recordings"] and far < instead:
-        page = _walk(connection, values, question.limit + 1, far=far, instead=instead)
+    expected = _expected(connection, asked)
+    far = min((question.limit + 1) * recordings / expected, reach)
+    instead = LOOKED_UP * _expected(connection, asked | {"words": asked["candidates"]})
+    if recordings and far < instead:
+        page = _walk(connection, asked, question.limit + 1, far=far, instead=instead)
         if page is not None:
             return page
-    rows = connection.execute(SQL["by_index"], values).fetchall()
+    rows = connection.execute(SQL["by_index"], asked).fetchall()
     hits = [row for row in rows if row["recording_id"] is not None]
     return _Page([row["recording_id"] for row in hits], [row["transcript_id"] for row in hits], rows[0]["total"])
 
 
-def _expected(connection: Connection, values: dict[str, object]) -> int:
-    plan = connection.execute(SQL["expect"], values).fetchone()
+def _expected(connection: Connection, asked: dict[str, Any]) -> int:
+    plan = connection.execute(SQL["expect"], asked).fetchone()
     assert plan is not None
     return max(int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]), 1)
 
 
-def _walk(
-    connection: Connection, values: dict[str, object], wanted: int, *, far: float, instead: float
-) -> _Page | None:
+def _walk(connection: Connection, asked: dict[str, Any], wanted: int, *, far: float, instead: float) -> _Page | None:
     """The page by walking, `far` as it seems; None when it is not full after what a walk, or the index, may cost."""
     room, step = max(PATIENCE * far + AT_LEAST, instead), round(min(max(far, STEP_LEAST), STEP_MOST))
     found = _Page([], [], None)
-    for day_id, first in _days(connection, values):
+    for day_id, first in _days(connection, asked):
         after, walked = first, step
         while walked == step:
             if room <= 0:
                 return None
             here = {"day_id": day_id, "after": after, "room": step, "limit": wanted - len(found.recordings)}
-            rows = connection.execute(SQL["walk"], {**values, **here}).fetchall()
+            rows = connection.execute(SQL["walk"], asked | here).fetchall()
             for row in rows:
                 if row["recording_id"] is not None:
                     found.recordings.append(row["recording_id"])
@@ -154,27 +155,33 @@ def _walk(
     return found
 
 
-def _days(connection: Connection, values: Mapping[str, object]) -> Iterator[tuple[int, int]]:
+def _days(connection: Connection, asked: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     """The days to walk through, each with the id after which its recordings are of interest."""
-    if values["key_day"] is not None:
-        yield values["key_day"], values["key_recording"]  # type: ignore[misc]
-    key = dict(values)
+    if asked["key_day"] is not None:
+        yield asked["key_day"], asked["key_recording"]
+    key = dict(asked)
     while days := connection.execute(SQL["days"], key).fetchall():
         yield from ((day["day_id"], 0) for day in days)
         key |= {"key_date": days[-1]["date"], "key_day": days[-1]["day_id"]}
 
 
-def _shown(connection: Connection, values: dict[str, object], transcripts: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _shown(connection: Connection, asked: dict[str, Any], transcripts: Sequence[int]) -> Iterator[dict[str, Any]]:
     """The hits as they are shown, some hundreds a question, so that none takes long."""
     for start in range(0, len(transcripts), SHOWN):
         some = {"transcripts": transcripts[start : start + SHOWN]}
-        yield from (_hit(row) for row in connection.execute(SQL["show"], values | some))
+        yield from (_hit(row, asked["wanted"]) for row in connection.execute(SQL["show"], asked | some))
 
 
-def _hit(row: Mapping[str, Any]) -> dict[str, Any]:
-    excerpt, marks = marked(row["excerpt"])
-    segment, second = said(row["whole"], formats.unpack(row["words"]))
-    rest = {key: value for key, value in row.items() if key not in ("words", "whole")}
+def _hit(row: Mapping[str, Any], wanted: list[str] | None) -> dict[str, Any]:
+    """What is shown of a hit: found by its words, or, with `wanted`, by parts of its text."""
+    if wanted is None:
+        excerpt, marks = marked(row["excerpt"])
+        before, found, _ = row["whole"].partition(BEGIN)
+        letters = len(_SPACE.sub("", before)) if found else -1
+    else:
+        excerpt, marks, letters = substrings.excerpt(row["text"], wanted)
+    segment, second = said(letters, formats.unpack(row["words"]))
+    rest = {key: value for key, value in row.items() if key not in ("words", "whole", "text")}
     return rest | {"excerpt": excerpt, "marks": marks, "segment": segment, "second": second}
 
 
@@ -189,12 +196,10 @@ def marked(text: str) -> tuple[str, list[list[int]]]:
     return plain, marks
 
 
-def said(whole: str, segments: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
-    """When the segment and the word begin in which the first mark of the whole text is; a word without a time has its
-    neighbour's. Found by counting letters: text and words hold the same ones in the same order, apart from spaces."""
-    before, marked_at, _ = whole.partition(BEGIN)
-    letters = len(_SPACE.sub("", before))
-    for segment in segments if marked_at else ():
+def said(letters: int, segments: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
+    """When the segment and the word begin that come after so many letters (below 0: none do); a word without a time has
+    its neighbour's. Text and words hold the same letters in the same order, apart from spaces."""
+    for segment in segments if letters >= 0 else ():
         begins = second = segment.get("start")
         for word in segment.get("words") or ({"word": segment.get("text", "")},):
             second = word.get("start", second)

@@ -20,6 +20,7 @@ from db.errors import DayscribeError, NeedsConfiguration, TryAgain
 from db.plans import NoSuchPlan
 from db.search import NoSuchHit
 from db.sites import UnknownSite
+from db.substrings import BadQuery
 
 RETRY_AFTER = "5"  # seconds
 PROGRAMS = ("/api", "/pipeline", "/healthz", "/readyz", "/static")  # what stands below these is never a page
@@ -109,6 +110,8 @@ def _refused(error: HTTPException) -> Response:
 def _ours(error: DayscribeError) -> Response:
     if isinstance(error, NoSuchDay | NoSuchHit | NoSuchPlan | UnknownSite):
         return problem(HTTPStatus.NOT_FOUND, str(error))
+    if isinstance(error, BadQuery):
+        return problem(HTTPStatus.BAD_REQUEST, str(error))
     if isinstance(error, TryAgain | NeedsConfiguration):
         _log().warning("%s", error)
         kind = (type(error).__doc__ or "").strip()

@@ -1,16 +1,18 @@
 -- name: measure
--- How many recordings there are, roughly and at once (0: nobody has counted yet); how much of the query is left when the
--- language's stop words are gone; and what the index can look up of it, which knows words but not which one follows which.
-SELECT greatest(c.reltuples, 0)::bigint AS recordings, numnode(asked.query) AS terms, asked.query::text AS wanted,
-    regexp_replace(asked.query::text, '<(-|[0-9]+)>', '&', 'g') AS candidates
+-- How many recordings there are, roughly and at once (0: nobody has counted yet); the query as words, how much is left of it
+-- without the language's stop words, and what the index can look up, which knows words but not which one follows which.
+SELECT greatest(c.reltuples, 0)::bigint AS recordings, numnode(asked.words) AS terms, asked.words::text AS words,
+    regexp_replace(asked.words::text, '<(-|[0-9]+)>', '&', 'g') AS candidates
 FROM pg_class c,
-    (SELECT websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s) AS query) asked
+    (SELECT websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s) AS words) asked
 WHERE c.oid = 'recordings'::regclass;
 
 -- name: expect
 -- How many transcripts the planner expects to match, from its list of the commonest words: no row is read for it.
 EXPLAIN (FORMAT JSON) SELECT FROM transcripts t
-WHERE t.search @@ %(terms)s::tsquery
+WHERE ((%(pieces)s::text[] IS NULL AND t.search @@ %(words)s::tsquery)
+        OR (%(pieces)s::text[] IS NOT NULL AND t.language = ANY ('{zh,yue,ja,th,lo,km,my}')
+            AND dayscribe.pieces(t.text) @> %(pieces)s::text[]))
     AND (%(only)s::text IS NULL OR t.language = %(only)s);
 
 -- name: key
@@ -18,11 +20,15 @@ WHERE t.search @@ %(terms)s::tsquery
 SELECT d.date, d.id AS day_id, r.id AS recording_id FROM recordings r JOIN days d ON d.id = r.day_id WHERE r.id = %(after)s;
 
 -- name: by_index
--- All that match, counted; of them a page after the key. Materialised, so that the planner uses the text index and not the
+-- All that match, counted; of them a page after the key. Words, or parts of texts: the planner sees but one of the two, since
+-- the other's condition is false beforehand. Materialised, so that the planner uses the text index and not the
 -- key. CASE, since it takes what is true of every row for rare and then walks through all days for each.
 WITH hit AS MATERIALIZED (
     SELECT t.id, t.recording_id FROM transcripts t
-    WHERE t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
+    WHERE ((%(pieces)s::text[] IS NULL AND t.search @@ %(words)s::tsquery)
+            OR (%(pieces)s::text[] IS NOT NULL AND t.language = ANY ('{zh,yue,ja,th,lo,km,my}')
+                AND dayscribe.pieces(t.text) @> %(pieces)s::text[]
+                AND dayscribe.holds(t.text, %(wanted)s::text[], %(without)s::text[])))
         AND (%(only)s::text IS NULL OR t.language = %(only)s)
         AND (%(flag)s::text IS NULL
             OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = t.id AND f.flag = %(flag)s))
@@ -59,8 +65,11 @@ SELECT whole.walked, whole.last, hit.recording_id, hit.transcript_id
 FROM (SELECT count(*) AS walked, max(id) AS last FROM walked) whole
 LEFT JOIN (
     SELECT w.id AS recording_id, t.id AS transcript_id FROM walked w
-    CROSS JOIN LATERAL (SELECT v.id, v.language, v.search FROM transcripts v WHERE v.id = w.current_id OFFSET 0) t
-    WHERE w.state = 'transcribed' AND t.search @@ websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s)
+    CROSS JOIN LATERAL (SELECT v.id, v.language, v.search, v.text FROM transcripts v WHERE v.id = w.current_id OFFSET 0) t
+    WHERE w.state = 'transcribed' AND ((%(pieces)s::text[] IS NULL AND t.search @@ %(words)s::tsquery)
+            OR (%(pieces)s::text[] IS NOT NULL AND t.language = ANY ('{zh,yue,ja,th,lo,km,my}')
+                AND dayscribe.pieces(t.text) @> %(pieces)s::text[]
+                AND dayscribe.holds(t.text, %(wanted)s::text[], %(without)s::text[])))
         AND (%(only)s::text IS NULL OR t.language = %(only)s)
         AND (%(flag)s::text IS NULL
             OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = t.id AND f.flag = %(flag)s))
@@ -72,13 +81,13 @@ ORDER BY hit.recording_id;
 -- The page's hits. The characters that mark what was found are taken out of the text first, so that no text can mark; a "<"
 -- is another one meanwhile, since what looks like a tag would be left out.
 SELECT i.name AS site, d.date, s.slot, s.name AS shard, r.id AS recording_id, r.meta_id, t.version, t.language, r.seconds, t.words,
-    ts_headline(asked.config, plain.text, asked.query,
+    CASE WHEN %(pieces)s::text[] IS NOT NULL THEN t.text END AS text,
+    ts_headline(asked.config, plain.text, %(words)s::tsquery,
         E'StartSel=\x02, StopSel=\x03, MaxFragments=2, MaxWords=20, MinWords=8') AS excerpt,
-    ts_headline(asked.config, plain.text, asked.query, E'StartSel=\x02, StopSel=\x03, HighlightAll=true') AS whole
+    ts_headline(asked.config, plain.text, %(words)s::tsquery, E'StartSel=\x02, StopSel=\x03, HighlightAll=true') AS whole
 FROM unnest(%(transcripts)s::bigint[]) WITH ORDINALITY AS u (id, place)
 JOIN transcripts t ON t.id = u.id JOIN recordings r ON r.id = t.recording_id
 JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 CROSS JOIN LATERAL (SELECT translate(t.text, E'<\x02\x03\x04', E'\x04') AS text) plain
-CROSS JOIN (SELECT dayscribe.text_config(%(language)s) AS config,
-    websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s) AS query) asked
+CROSS JOIN (SELECT dayscribe.text_config(%(language)s) AS config) asked
 ORDER BY u.place;

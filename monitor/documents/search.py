@@ -10,9 +10,9 @@ from typing import Any
 from db.connect import Connection
 from db.search import Question
 from db.search import search as look
+from db.substrings import LANGUAGES
+from monitor import asked
 
-# Written without spaces: PostgreSQL takes a whole phrase for one word.
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "yue"})
 COLUMNS = (
     "site", "date", "slot", "shard", "recording_id", "meta_id", "version", "language", "seconds", "second", "excerpt",
 )  # fmt: skip
@@ -30,8 +30,15 @@ def search(connection: Connection, question: Question) -> dict[str, Any]:
 
 
 def every(connection: Connection, question: Question) -> list[dict[str, Any]]:
-    """The hits of all pages, at most TABLE_ROWS."""
-    return look(connection, replace(question, limit=TABLE_ROWS)).hits
+    """The hits of all pages, at most TABLE_ROWS: page by page where they are walked to, the rest at once where all of
+    them were looked up for the first page."""
+    found = look(connection, replace(question, limit=asked.MOST))
+    rows = found.hits
+    while found.next is not None and len(rows) < TABLE_ROWS:
+        limit = asked.MOST if found.total is None else TABLE_ROWS - len(rows)
+        found = look(connection, replace(question, limit=limit, after=found.next))
+        rows += found.hits
+    return rows
 
 
 COMMON = (
@@ -42,10 +49,15 @@ COMMON = (
 
 def notes(question: Question) -> list[str]:
     """What a reader must know of this search to trust its silence."""
-    if {question.language, question.only} & UNSPACED:
+    if question.only in LANGUAGES and question.language not in LANGUAGES:
         return [
-            "This language is written without spaces, and PostgreSQL does not know its words: only whole stretches"
-            " between spaces and punctuation are found. For parts of them, export the days and search the files."
+            "These texts are written without spaces, and only whole stretches of them are found: choose their language"
+            " as the query's too, and any part of them is."
+        ]
+    if question.language in LANGUAGES:
+        return [
+            "This language is written without spaces: what is found are parts of texts, as they are written. Spaces are"
+            " between parts that must all be there, - before one that must not."
         ]
     return []
 

@@ -36,8 +36,8 @@ def test_a_search_goes_on_after_its_page_and_gives_all_its_hits_as_tables(client
 
 def test_a_search_says_what_it_cannot_see(client: FlaskClient) -> None:
     [common] = client.get("/api/v1/search?q=the").get_json()["notes"]
-    [unspaced] = client.get("/api/v1/search?q=x&language=ja").get_json()["notes"]
+    [unspaced] = client.get("/api/v1/search?q=x&only_language=ja").get_json()["notes"]
 
     assert "too common" in common
-    assert "without spaces" in unspaced
+    assert "choose their language" in unspaced
     assert client.get("/api/v1/search?q=hello").get_json()["notes"] == []

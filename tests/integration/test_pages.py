@@ -208,8 +208,10 @@ def test_every_page_says_so_when_no_tick_was_made_for_long(client: FlaskClient, 
 
 
 def test_what_a_dictionary_cannot_tell_apart_is_said(client: FlaskClient) -> None:
-    assert "written without spaces" in client.get("/search?q=x&language=ja").text
+    assert "parts of texts" in client.get("/search?q=x&language=ja").text
+    assert "whole stretches" in client.get("/search?q=x&only_language=ja").text
     assert "written without spaces" not in client.get("/search?q=x&language=en").text
+    assert client.get("/search?q=a+or+b&language=ja").status_code == 400
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
