@@ -16,7 +16,7 @@ from db.sql import load
 
 SQL = load("plans.sql")
 
-TRANSCRIBE, ENRICH = "transcribe", "enrich"  # the first stage that is done anew
+TRANSCRIBE, ALIGN, ENRICH = "transcribe", "align", "enrich"  # the first stage that is done anew
 DRAWN, OPEN, PAUSED, DONE, CANCELLED = "drawn", "open", "paused", "done", "cancelled"
 # What a person may do with a plan: verb → (from, to).
 MOVES: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -39,6 +39,9 @@ PICKS: Mapping[str, tuple[str, str | None]] = {
     "longer": ("pick_longer", "seconds"),
     "shorter": ("pick_shorter", "seconds"),
 }
+
+
+NO_DAY = "The ledger has no day in this selection; see which there are: dayscribe days list"
 
 
 class NoSuchPlan(BadData):
@@ -80,6 +83,15 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignable:
+    """Texts whose words can be timed anew together: of one run, so that one receipt says all of what is made."""
+
+    key: str | None  # of the run that wrote them, hex or its first digits; None: whichever
+    forced_by: int | None = None  # the plan that was told to write them although the key was there; 0: none; None: any
+    languages: tuple[str, ...] | None = None  # that there is an aligner for; None: any
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """How it is to be made, and by whose will."""
 
@@ -92,6 +104,7 @@ class Wish:
     max_attempts: int = 5
     stage: str = TRANSCRIBE
     rules: int | None = None  # of ENRICH: what these have judged already is left out
+    alignable: Alignable | None = None  # of ALIGN: what is chosen at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +141,22 @@ class Plan:
     started: datetime | None
     finished: datetime | None
 
+    @property
+    def text(self) -> Mapping[str, Any] | None:
+        """Of ALIGN: the run that wrote the texts, as its receipt says it."""
+        return self.receipt["text"] if self.stage == ALIGN else None
+
 
 @translated()
 def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
     """Choose, and store what was chosen, in one transaction; NothingChosen leaves nothing behind."""
     with connection.transaction():
-        where = {"site": selection.site, "start": selection.start, "stop": selection.stop}
-        connection.execute(SQL["begin_choice"])
-        connection.execute(SQL["scope"], where)
-        connection.execute(SQL["index_scope"])
-        connection.execute(SQL["measure_scope"])
-        looked_at = _one(connection, "count_scope")["days"]
-        named = _named(selection.names or ())
-        for criterion in selection.criteria:
-            query = "pick_named" if criterion.kind == "all" and selection.names else PICKS[criterion.kind][0]
-            asked = criterion.values() | named | {"run_key": wish.run_key}
-            if criterion.kind == "not_run":
-                asked["runs"] = [run["id"] for run in runs.find(connection, criterion.value)]
-            connection.execute(SQL[query], asked)
-        connection.execute(SQL["measure_choice"])
+        looked_at = _pick(connection, selection, wish.run_key)
         unknown = _keep_named(connection, selection.names)
         if wish.stage == ENRICH:
             connection.execute(SQL["keep_transcribed"])
+        if wish.alignable is not None:
+            connection.execute(SQL["keep_alignable"], asdict(wish.alignable))
         known = 0 if wish.forced else _known(connection, wish)
         missing = _one(connection, "shards_missing")
         plan_id = _one(connection, "put_plan", **_stored(selection, wish))["id"]
@@ -158,11 +165,42 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         recordings = _one(connection, "count_recordings", plan_id=plan_id)["recordings"]
         if not recordings:
             if not looked_at:
-                raise BadData("The ledger has no day in this selection; see which there are: dayscribe days list")
+                raise BadData(NO_DAY)
             said = _nothing(looked_at, known, missing, unknown, wish.stage)
             raise NothingChosen(said, known=known, missing=missing)
         events.add(connection, "plan.drawn", actor=wish.who, plan=plan_id, recordings=recordings, why=wish.why)
     return Drawn(plan_id, recordings, known, unknown, missing, looked_at)
+
+
+def _pick(connection: Connection, selection: Selection, run_key: bytes) -> int:
+    """Gather what any criterion finds; of how many days."""
+    where = {"site": selection.site, "start": selection.start, "stop": selection.stop}
+    connection.execute(SQL["begin_choice"])
+    connection.execute(SQL["scope"], where)
+    connection.execute(SQL["index_scope"])
+    connection.execute(SQL["measure_scope"])
+    looked_at = _one(connection, "count_scope")["days"]
+    named = _named(selection.names or ())
+    for criterion in selection.criteria:
+        query = "pick_named" if criterion.kind == "all" and selection.names else PICKS[criterion.kind][0]
+        asked = criterion.values() | named | {"run_key": run_key}
+        if criterion.kind == "not_run":
+            asked["runs"] = [run["id"] for run in runs.find(connection, criterion.value)]
+        connection.execute(SQL[query], asked)
+    connection.execute(SQL["measure_choice"])
+    return int(looked_at)
+
+
+@translated()
+def texts(connection: Connection, selection: Selection, wanted: Alignable) -> list[dict[str, Any]]:
+    """The runs that wrote the texts of a selection, those of most recordings first: key, forced_by, recordings and the
+    `models` that heard them."""
+    with connection.transaction():
+        if not _pick(connection, selection, b""):
+            raise BadData(NO_DAY)
+        _keep_named(connection, selection.names)
+        connection.execute(SQL["keep_alignable"], asdict(wanted))
+        return connection.execute(SQL["texts"]).fetchall()
 
 
 def _known(connection: Connection, wish: Wish) -> int:
@@ -194,7 +232,7 @@ def _stored(selection: Selection, wish: Wish) -> dict[str, Any]:
         "names": None if selection.names is None else len(selection.names),  # which they were, plan_recordings says
     }
     wanted = asdict(wish) | {"receipt": Jsonb(dict(wish.receipt)), "selection": Jsonb(told)}
-    return {name: value for name, value in wanted.items() if name not in ("max_attempts", "rules")}
+    return {name: value for name, value in wanted.items() if name not in ("max_attempts", "rules", "alignable")}
 
 
 def _nothing(looked_at: int, known: int, missing: Mapping[str, int], unknown: Sequence[str], stage: str) -> str:
@@ -283,12 +321,17 @@ def page(connection: Connection, plan_id: int, after: int, *, limit: int = 1000)
 @translated()
 def measured(connection: Connection, plan: Plan) -> dict[str, Any]:
     """audio, engine (seconds) and where the figures are from; and the bytes that a recording's results took."""
-    by_key = _one(connection, "measured_of_key", run_key=plan.run_key)
-    own = by_key["engine"] > 0
-    told = by_key if own else _one(connection, "measured")
+    told = _one(connection, "measured_of_key", run_key=plan.run_key, stage=None)
+    basis = f"{told['plans']} plans of this key"
+    if not told["engine"] and plan.stage == ALIGN:
+        told = _one(connection, "measured_of_key", run_key=None, stage=ALIGN)
+        basis = f"{told['plans']} plans that aligned"
+    if not told["engine"]:
+        told = _one(connection, "measured")
+        most = "; aligning alone takes less" if plan.stage == ALIGN else ""
+        basis = f"{told['days']} finished days{most}"
     size = _one(connection, "part_bytes", plan_id=plan.id)
     each = size["bytes"] / size["recordings"] if size["recordings"] else 0.0
-    basis = f"{told['plans']} plans of this key" if own else f"{told['days']} finished days"
     return {"audio": told["audio"], "engine": told["engine"], "basis": basis, "bytes_each": each}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from db import days, events, faults, flags, parts, plans
+from db import days, events, faults, formats, parts, plans
 from db.connect import Connection, translated
 from db.errors import BadData, IllegalMove, LeaseLost
 from db.jobs import Waiting
@@ -56,7 +56,14 @@ def _leased(connection: Connection, plan_id: int, row: Mapping[str, Any]) -> Lea
         known={one["ordinal"]: one["sha256"] for one in there},
         plan_id=plan_id,
         wanted=frozenset(one["ordinal"] for one in there if one["wanted"]),
+        said=_said(connection, plan_id, row["id"]) if row["stage"] == plans.ALIGN else None,
     )
+
+
+def _said(connection: Connection, plan_id: int, shard_id: int) -> dict[int, dict[str, Any]]:
+    """What the plan's recordings of a shard said when it was drawn, of those that are left."""
+    rows = connection.execute(SQL["said"], {"plan_id": plan_id, "shard_id": shard_id})
+    return {row.pop("ordinal"): formats.opened(row) for row in rows}
 
 
 @translated()
@@ -225,46 +232,6 @@ def _finish(connection: Connection, where: Mapping[str, int], day_id: int, *, ac
     faults.point("settle.intx")
     close_if_done(connection, where["plan_id"], actor=actor)
     return True
-
-
-@translated()
-def judged(
-    connection: Connection,
-    leased: Leased,
-    turn: flags.Turn,
-    versions: Mapping[int, int],
-    found: Sequence[flags.Row],
-    *,
-    rules: int | None,
-    actor: str,
-) -> bool:
-    """Replace the flags of what a plan judges anew of a shard (`versions`: transcript → its recording), and settle it,
-    in one transaction. False, and nothing is written, when new evidence has come; LeaseLost under another epoch."""
-    where = {"plan_id": leased.plan_id, "shard_id": leased.id, "epoch": leased.epoch}
-    with connection.transaction():
-        held = connection.execute(SQL["lock_shard"], where).fetchone()
-        if held is None or (held["state"], held["epoch"]) != ("leased", leased.epoch):
-            raise LeaseLost
-        changes = flags.replace(connection, turn, list(versions), found, rules=rules)
-        if changes is None:
-            return False
-        changed = sorted({versions[transcript] for transcript in changes.transcripts})
-        connection.execute(SQL["put_judged"], where | {"changed": changed})
-        connection.execute(SQL["put_changes"], where | {"changes": Jsonb(changes.counts())})
-        if connection.execute(SQL["settle"], where).rowcount != 1:
-            raise LeaseLost
-        detail: dict[str, Any] = {"plan": leased.plan_id, "epoch": leased.epoch, "changed": len(changed)}
-        events.add(connection, "plan.shard_done", actor=actor, day_id=turn.day_id, shard_id=leased.id, **detail)
-        faults.point("judge.intx")
-        close_if_done(connection, where["plan_id"] or 0, actor=actor)
-    faults.point("judge.committed")
-    return True
-
-
-@translated()
-def to_judge(connection: Connection) -> list[int]:
-    """The open plans that only judge anew, the oldest first."""
-    return [row["id"] for row in connection.execute(SQL["to_judge"])]
 
 
 def close_if_done(connection: Connection, plan_id: int, *, actor: str) -> bool:

@@ -44,6 +44,7 @@ class Leased:
     known: Mapping[int, bytes]  # ordinal → sha256 of recordings that need not be made
     plan_id: int | None = None  # leased for a plan, under an epoch of the plan's own
     wanted: frozenset[int] | None = None  # of `known`, what is made all the same; None: nothing of it
+    said: Mapping[int, Mapping[str, Any]] | None = None  # of `wanted`, the texts of which only words are timed anew
 
 
 @translated()

@@ -4,11 +4,13 @@ HOME/jobs/ID/  job.env     settings, for the job script       log/task-3.log    
                job.json    the order; its tasks leave when    task-3.0.began.json     its first start
                            it is gone (superseded)            task-3.0.ended.json     how that ended
                failed-17-2.json   shard 17 under epoch 2 cannot be done (where tasks reach no ledger)
+               said-17-2.json.gz  what was said in it, where only its words are timed anew (the same)
 """
 
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 import os
 import secrets
@@ -61,6 +63,7 @@ class Order:
     shards: tuple[PlannedShard, ...] = ()  # for tasks without a ledger; task N works every tasks-th from the Nth
     plan_id: int | None = None  # recordings of the day are made again
     run_key: str | None = None  # hex; as what they are made again
+    text: Mapping[str, Any] | None = None  # of which run's texts only the words are timed anew
 
     @property
     def day(self) -> datetime.date | None:
@@ -161,6 +164,17 @@ class JobFolder:
                     found[_number(record.task), _number(record.restart)] = record
         return [found[key] for key in sorted(found)]
 
+    def tell(self, shard_id: int, epoch: int, said: Mapping[int, Mapping[str, Any]]) -> None:
+        """What was said in a shard, by ordinal; before the order is written."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with gzip.open(self.path / _said(shard_id, epoch), "wt", encoding="utf-8", compresslevel=3) as out:
+            json.dump(said, out)
+
+    def said(self, planned: PlannedShard) -> dict[int, Mapping[str, Any]]:
+        """The same, as a task reads it."""
+        with gzip.open(self.path / _said(planned.id, planned.epoch), "rt", encoding="utf-8") as told:
+            return {int(ordinal): one for ordinal, one in json.load(told).items()}
+
     def fail(self, failed: FailedShard) -> None:
         _write(self.path / f"failed-{failed.shard_id}-{failed.epoch}.json", json.dumps(asdict(failed)))
 
@@ -188,6 +202,10 @@ class JobFolder:
 def folder_of(home: Path, job_id: int) -> JobFolder:
     """The folder of a job, by the ledger's number of it."""
     return JobFolder(home / "jobs" / str(job_id))
+
+
+def _said(shard_id: int, epoch: int) -> str:
+    return f"said-{shard_id}-{epoch}.json.gz"
 
 
 def _number(value: object) -> int:

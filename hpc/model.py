@@ -126,20 +126,6 @@ class Unsealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
-    """A decoded recording."""
-
-    recording: Recording
-    pcm: NDArray[np.int16]  # shape (samples,), 16 kHz mono
-    flags: tuple[str, ...] = ()  # what the decoder noticed: "decode_warnings", "multichannel", …
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return len(self.pcm) / SAMPLE_RATE
-
-
-@dataclass(frozen=True, slots=True)
 class Word:
     """A word with its time; start, end and score are None where the aligner found no place for it."""
 
@@ -186,6 +172,21 @@ class Transcript:
     @property
     def text(self) -> str:
         return " ".join(stripped for segment in self.segments if (stripped := segment.text.strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A decoded recording."""
+
+    recording: Recording
+    pcm: NDArray[np.int16]  # shape (samples,), 16 kHz mono
+    flags: tuple[str, ...] = ()  # what the decoder noticed: "decode_warnings", "multichannel", …
+    said: Transcript | None = None  # what was heard in it: only the times of these words are wanted
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.pcm) / SAMPLE_RATE
 
 
 def compression_ratio(text: str) -> float | None:

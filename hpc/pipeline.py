@@ -17,6 +17,7 @@ from db.errors import DayscribeError
 from hpc.errors import EngineLost, MachineUnfit
 from hpc.ports import Feed, Lease
 from hpc.preflight import Preflight
+from hpc.stages.align import Words
 from hpc.stages.decode import DecoderPool
 from hpc.stages.engine_process import EngineProcess
 from hpc.stages.read import read
@@ -44,10 +45,11 @@ def work(tools: Tools, *, stop: Callable[[], bool], notice: Callable[[Tally], No
     """Work until the feed has nothing more to give, or until `stop`: then the engine has a moment for what it holds,
     what is done of each shard is published, and the shards are given back."""
     recorder = tools.recorder
+    words = Words()
     members = read(
-        _leases(tools, stop), limits=tools.limits, stop=stop, lost=lambda shard_id: shard_id in tools.feed.lost()
+        _leases(tools, stop, words), limits=tools.limits, stop=stop, lost=lambda shard_id: shard_id in tools.feed.lost()
     )
-    audio = tools.decoders.decode(members)
+    audio = words.beside(tools.decoders.decode(members))
     results = transcribe(audio, tools.engine, tools.room, stop=stop, patience=tools.patience)
     try:
         for item in results:
@@ -60,7 +62,7 @@ def work(tools: Tools, *, stop: Callable[[], bool], notice: Callable[[Tally], No
     return recorder.tally
 
 
-def _leases(tools: Tools, stop: Callable[[], bool]) -> Iterator[Lease]:
+def _leases(tools: Tools, stop: Callable[[], bool], words: Words) -> Iterator[Lease]:
     """Leases one after the other, a few held at once. Work is looked for before anything is loaded (law 5), and a
     machine that cannot do it takes none."""
     if stop() or not tools.feed.waits():
@@ -71,6 +73,8 @@ def _leases(tools: Tools, stop: Callable[[], bool]) -> Iterator[Lease]:
         if not leases:
             return
         fresh = [lease for lease in leases if tools.recorder.expect(lease)]
+        for lease in fresh:
+            words.expect(lease)
         _load(tools)
         yield from fresh
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from hpc.jobs import JobSpec, Look
@@ -65,6 +65,11 @@ class Lease(Protocol):
         """Of a shard that is read again for a plan, which all of `known` is of: the ordinals to make. None: what is not
         known is made."""
 
+    @property
+    def said(self) -> Mapping[int, Mapping[str, Any]] | None:
+        """Of a shard whose words are only to be timed anew: what was said in each of `wanted`, for hpc/stages/align.py.
+        None: it is to be heard."""
+
     def fail(self, error: Exception) -> None:
         """The shard cannot be done, or not now: the error's branch of the tree decides."""
 
@@ -102,6 +107,19 @@ class Engine(Protocol):
     """
 
     def transcribe(
+        self, audios: Iterator[Audio | None], at_work: AtWork
+    ) -> Iterator[tuple[Audio, Transcript | Failure]]: ...
+
+
+class Aligner(Protocol):
+    """An ability that an engine may have besides, named like it in the registry; lives in a child process like it.
+
+    Each recording comes with what was `said` in it, and is answered with the same text and language, its words timed
+    anew. Where that is not possible it is a Failure: what is there is worth more than text without times. All else is
+    as for `Engine.transcribe`.
+    """
+
+    def align(
         self, audios: Iterator[Audio | None], at_work: AtWork
     ) -> Iterator[tuple[Audio, Transcript | Failure]]: ...
 

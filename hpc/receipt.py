@@ -54,10 +54,7 @@ def make_run(
         "format": FORMAT,
         "engine": engine,
         "libraries": {name: _version(name) for name in _libraries(engine)},
-        "models": [
-            {"name": model.name, "kind": model.kind.value, "digest": model.digest, "locked": model.locked}
-            for model in used
-        ],
+        "models": [_told(model) for model in used],
         "aligners": _aligner_digests(options, used),
         "options": chosen,
         "code": {"version": _version("dayscribe"), "digest": code_digest()},
@@ -66,6 +63,40 @@ def make_run(
         "why": why,
     }
     return Run(key=_key(options, used, engine), receipt=receipt)
+
+
+def aligning_run(
+    options: EngineOptions,
+    models: Iterable[Model],
+    text: Mapping[str, Any],
+    *,
+    engine: str,
+    who: str,
+    why: str,
+    image_digest: str | None,
+) -> Run:
+    """The receipt and key of timing words anew, of the texts of one run: `text` is that run's key, the plan that forced
+    it if one did, and the models that heard it."""
+    ours = [model for model in models if model.kind in ("aligner", "sentences")]
+    said = {
+        "format": FORMAT,
+        "stage": "align",
+        "text": {"key": text["key"], "forced_by": text["forced_by"]},
+        "engine": engine,
+        "libraries": {name: _version(name) for name in _libraries(engine)},
+        "sentences": sorted(model.digest for model in ours if model.kind == "sentences"),
+        "aligners": _aligner_digests(options, ours),
+    }
+    more = {
+        "text": {name: text[name] for name in ("key", "forced_by", "models")},
+        "models": [*text["models"], *map(_told, ours)],
+        "options": {"device": options.device, "threads": options.threads, "aligner": options.aligner},
+        "code": {"version": _version("dayscribe"), "digest": code_digest()},
+        "image": image_digest,
+        "who": who,
+        "why": why,
+    }
+    return Run(_digest(said), said | more)
 
 
 def judging_run(rules: Mapping[str, Any], *, who: str, why: str, image_digest: str | None) -> Run:
@@ -93,6 +124,10 @@ def _key(options: EngineOptions, models: list[Model], engine: str) -> bytes:
 def _digest(said: Mapping[str, Any]) -> bytes:
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).digest()[:_KEY_BYTES]
+
+
+def _told(model: Model) -> dict[str, Any]:
+    return {"name": model.name, "kind": model.kind.value, "digest": model.digest, "locked": model.locked}
 
 
 def _aligner_digests(options: EngineOptions, models: list[Model]) -> dict[str, str]:

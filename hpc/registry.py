@@ -14,6 +14,11 @@ BUILT_IN = {
         "whisperx_per_file": "hpc.engines.whisperx.per_file:PerFileEngine",
         "echo": "hpc.engines.echo:EchoEngine",
     },
+    "aligners": {  # by the engine's name
+        "whisperx": "hpc.engines.whisperx.realigning:Realigner",
+        "whisperx_per_file": "hpc.engines.whisperx.realigning:Realigner",
+        "echo": "hpc.engines.echo:EchoEngine",
+    },
     "sources": {"local": "hpc.sources.local:LocalSource", "globus": "hpc.sources.globus:GlobusSource"},
 }
 

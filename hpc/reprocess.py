@@ -14,7 +14,7 @@ from typing import Any
 from db import listings, plans
 from db.connect import Connection
 from db.errors import BadData, IllegalMove
-from db.plans import Criterion, Plan, Selection, Wish
+from db.plans import Alignable, Criterion, NothingChosen, Plan, Selection, Wish
 from db.states import QualityFlag
 from hpc import receipt
 from hpc.errors import BadSetting, FailureClass
@@ -133,6 +133,23 @@ def selection(criteria: Iterable[Criterion], **where: Any) -> Selection:
             " (dayscribe days show), shards that failed are taken up by dayscribe days retry"
         )
     return Selection(found or (Criterion("all"),), **where)
+
+
+def text_of(texts: Sequence[Mapping[str, Any]], wanted: Alignable) -> Mapping[str, Any]:
+    """The one run whose texts are to be aligned: one receipt says all of what a plan makes."""
+    if not texts:
+        languages = "" if wanted.languages is None else f" in {', '.join(wanted.languages) or 'no language'}"
+        raise NothingChosen(
+            f"In what is chosen there is no text that could be aligned{languages}; aligners are looked for as dayscribe"
+            " models list shows them"
+        )
+    if len(texts) > 1:
+        each = [f"{text['key'][:12]} ({text['recordings']} recordings)" for text in texts[:5]]
+        raise BadData(
+            f"The texts are of {len(texts)} runs, and a plan aligns those of one: say --text-of RUN;"
+            f" there are {', '.join(each)}"
+        )
+    return texts[0]
 
 
 def wish(run: Run, **how: Any) -> Wish:

@@ -106,6 +106,26 @@ SELECT count(DISTINCT recording_id) AS recordings FROM gone;
 -- What has no transcript has none to be judged.
 DELETE FROM chosen c USING recordings r WHERE r.id = c.recording_id AND r.current_id IS NULL;
 
+-- name: keep_alignable
+-- Texts in these languages, of this run: by the receipt's own word where only their words were timed since.
+DELETE FROM chosen c WHERE NOT EXISTS (
+    SELECT FROM recordings r JOIN transcripts t ON t.id = r.current_id JOIN runs u ON u.id = t.run_id
+    WHERE r.id = c.recording_id AND t.outcome = 'speech'
+        AND (%(languages)s::text[] IS NULL OR t.language = ANY (%(languages)s))
+        AND (%(key)s::text IS NULL OR starts_with(coalesce(u.receipt #>> '{text,key}', encode(t.run_key, 'hex')), %(key)s))
+        AND (%(forced_by)s::bigint IS NULL
+            OR coalesce((u.receipt #>> '{text,forced_by}')::bigint, t.forced_by) = %(forced_by)s));
+
+-- name: texts
+-- By which runs the chosen texts were written, and what heard them.
+SELECT x.key, x.forced_by, count(DISTINCT x.recording_id) AS recordings, (array_agg(x.models))[1] AS models
+FROM (
+    SELECT c.recording_id, coalesce(u.receipt #>> '{text,key}', encode(t.run_key, 'hex')) AS key,
+        coalesce((u.receipt #>> '{text,forced_by}')::bigint, t.forced_by) AS forced_by,
+        jsonb_path_query_array(u.receipt, '$.models[*] ? (@.kind == "asr")') AS models
+    FROM chosen c JOIN recordings r ON r.id = c.recording_id JOIN transcripts t ON t.id = r.current_id JOIN runs u ON u.id = t.run_id
+) x GROUP BY x.key, x.forced_by ORDER BY recordings DESC, x.key, x.forced_by;
+
 -- name: drop_judged
 -- What is judged by these rules is so with all the evidence there is: new evidence takes the mark away.
 WITH gone AS (
@@ -224,7 +244,7 @@ FROM (
 SELECT coalesce(sum(b.audio), 0)::float8 AS audio, coalesce(sum(b.engine), 0)::float8 AS engine, count(*) AS plans
 FROM (
     SELECT (summary ->> 'audio_seconds')::float8 AS audio, (summary ->> 'engine_seconds')::float8 AS engine
-    FROM plans WHERE state = 'done' AND run_key = %(run_key)s ORDER BY finished DESC LIMIT 10
+    FROM plans WHERE state = 'done' AND (run_key = %(run_key)s OR stage = %(stage)s::text) ORDER BY finished DESC LIMIT 10
 ) b WHERE b.engine > 0;
 
 -- name: move

@@ -27,9 +27,9 @@ WITH fresh AS (
 )
 UPDATE plan_shards s SET state = 'leased', owner = %(owner)s, epoch = s.epoch + 1, attempts = s.attempts + 1,
     lease_until = clock_timestamp() + %(lease)s, changed = now(), failure_class = NULL, failure_reason = NULL
-FROM taken, shards h, days d, sites i
-WHERE s.plan_id = %(plan_id)s AND s.shard_id = taken.shard_id AND h.id = s.shard_id AND d.id = s.day_id AND i.id = d.site_id
-RETURNING s.shard_id AS id, s.day_id, s.place, h.name, h.slot, h.loose, h.paths, s.epoch, d.staged, d.date, i.name AS site;
+FROM taken, shards h, days d, sites i, plans p
+WHERE s.plan_id = %(plan_id)s AND p.id = s.plan_id AND s.shard_id = taken.shard_id AND h.id = s.shard_id AND d.id = s.day_id AND i.id = d.site_id
+RETURNING s.shard_id AS id, s.day_id, s.place, h.name, h.slot, h.loose, h.paths, s.epoch, d.staged, d.date, i.name AS site, p.stage;
 
 -- name: note_known
 -- What somebody else made under this key since the plan was drawn.
@@ -42,6 +42,12 @@ FROM transcripts t, plans p WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(sha
 SELECT r.ordinal, r.sha256, EXISTS (
     SELECT FROM plan_recordings q WHERE q.plan_id = %(plan_id)s AND q.recording_id = r.id AND q.outcome IS NULL) AS wanted
 FROM recordings r WHERE r.shard_id = %(shard_id)s;
+
+-- name: said
+-- What was said in those that are left: the version that the plan was drawn of, whatever readers see by now.
+SELECT r.ordinal, t.language, t.language_probability, t.flags, t.words, t.chunks
+FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id JOIN transcripts t ON t.id = q.was_id
+WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(shard_id)s AND q.outcome IS NULL ORDER BY r.ordinal;
 
 -- name: waits
 SELECT EXISTS (
@@ -167,7 +173,8 @@ SELECT count(*) AS recordings FROM plan_recordings WHERE plan_id = %(plan_id)s A
 
 -- name: make_current
 -- What the plan has of a shard becomes what readers see, in one transaction; without a shard, what it has of all that are
--- whole. Each moves once: another plan may have moved it on since. What was known already moves only if nobody did.
+-- whole. Each moves once: another plan may have moved it on since. What was known already, and a text whose words were only
+-- timed anew, moves only if nobody did.
 WITH moving AS (
     UPDATE plan_recordings q SET moved = true FROM plan_shards s
     WHERE q.plan_id = %(plan_id)s AND s.plan_id = q.plan_id AND s.shard_id = q.shard_id AND NOT q.moved
@@ -177,9 +184,9 @@ WITH moving AS (
 )
 UPDATE recordings r SET current_id = t.id, state = CASE t.outcome WHEN 'speech' THEN 'transcribed' ELSE 'no_speech' END,
     failure_class = NULL, failure_reason = NULL
-FROM moving m JOIN transcripts t ON t.id = m.transcript_id
+FROM moving m JOIN transcripts t ON t.id = m.transcript_id JOIN plans p ON p.id = %(plan_id)s
 WHERE r.id = m.recording_id AND r.current_id IS DISTINCT FROM t.id
-    AND (m.outcome = 'remade' OR r.current_id IS NOT DISTINCT FROM m.was_id);
+    AND ((m.outcome = 'remade' AND p.stage <> 'align') OR r.current_id IS NOT DISTINCT FROM m.was_id);
 
 -- name: seal_parts
 UPDATE parts SET state = 'sealed' WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND state = 'provisional';
@@ -190,19 +197,6 @@ WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AN
 
 -- name: judge_again
 UPDATE shards SET judged = NULL WHERE id = %(shard_id)s AND judged IS NOT NULL;
-
--- name: to_judge
--- Open plans that only judge anew, the oldest first.
-SELECT p.id FROM plans p WHERE p.state = 'open' AND p.stage = 'enrich' ORDER BY p.id;
-
--- name: put_judged
--- Of the plan's recordings of a shard: whether any of their transcripts has other flags now.
-UPDATE plan_recordings q SET outcome = CASE WHEN q.recording_id = ANY (%(changed)s) THEN 'remade' ELSE 'known' END,
-    transcript_id = r.current_id, moved = true
-FROM recordings r WHERE q.plan_id = %(plan_id)s AND q.shard_id = %(shard_id)s AND q.outcome IS NULL AND r.id = q.recording_id;
-
--- name: put_changes
-UPDATE plan_shards SET changes = %(changes)s WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s;
 
 -- name: changes
 -- What judging anew has changed so far, by flag.

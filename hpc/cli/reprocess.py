@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,13 @@ from hpc.cli.display import Column, clock
 from hpc.cli.options import App, answering, period_options, site_filter
 
 if TYPE_CHECKING:
-    from db.plans import Criterion, Drawn, Plan
+    from db.plans import Alignable, Criterion, Drawn, Plan, Selection
     from db.session import Session
     from hpc.model import Run
     from hpc.reprocess import Estimate
 
 
-STAGES = ("transcribe", "enrich", "export")
+STAGES = ("transcribe", "align", "enrich", "export")
 
 
 class Only(click.ParamType["Criterion"]):
@@ -62,9 +63,10 @@ class Only(click.ParamType["Criterion"]):
 )  # fmt: skip
 @click.option(
     "--stage", type=click.Choice(STAGES), default="transcribe", show_default=True,
-    help="From where on: transcribe makes all anew; enrich judges flags anew from what is stored, without audio;"
-    " export sends delivered days again that have changed.",
+    help="From where on: transcribe makes all anew; align times the words of texts that stay, without the speech model;"
+    " enrich judges flags anew from what is stored, without audio; export sends delivered days that have changed.",
 )  # fmt: skip
+@click.option("--text-of", metavar="RUN", help="Of align: only texts of this run, by the first digits of its key.")
 @click.option(
     "--order",
     type=click.Choice(["oldest", "newest"]),
@@ -93,17 +95,18 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
     if here and not dry_run:
         login_nodes.refuse(app.settings.login_nodes, "a worker")
     _check(plan_id, dry_run, asked)
-    if asked["stage"] == "export" and plan_id is None:
+    if asked["stage"] == "export":
         from hpc.cli.reprocess_export import export_again
 
         export_again(app, asked, dry_run=dry_run, here=here)
         return
     with wiring.session(app.settings) as session:
         plan = None if plan_id is None else session(plans.get, plan_id)
-        run = _run_of(app, asked["stage"] if plan is None else plan.stage, asked["reason"])
-        if plan is None:
+        if plan is not None:
+            run = _run_of(app, plan)
+        else:
             try:
-                plan = _draw(app, session, run, asked, dry_run=dry_run, here=here)
+                plan, run = _draw(app, session, asked, dry_run=dry_run, here=here)
             except plans.NothingChosen as nothing:
                 app.display.say(str(nothing))
                 if app.as_json:
@@ -113,29 +116,49 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
             _run(app, session, plan, run, here=here)
 
 
-def _run_of(app: App, stage: str, why: str) -> Run:
-    """The receipt of what this stage would make now."""
+def _run_of(app: App, plan: Plan) -> Run:
+    """The receipt of what would be made of a plan now."""
     from db import plans
-    from hpc import wiring
+    from hpc.wiring import runs
 
-    return wiring.judging_run(why=why) if stage == plans.ENRICH else wiring.run_of(app.settings, why=why)[1]
+    if plan.text is not None:
+        return runs.aligning_run(app.settings, plan.text, why=plan.why)[1]
+    return runs.judging_run(why="") if plan.stage == plans.ENRICH else runs.run_of(app.settings, why="")[1]
 
 
 def _check(plan_id: int | None, dry_run: bool, asked: dict[str, Any]) -> None:
-    if plan_id is not None and (
-        dry_run or any(value for name, value in asked.items() if name not in ("order", "stage"))
-    ):
+    others = any(value for name, value in asked.items() if name not in ("order", "stage"))
+    if plan_id is not None and (dry_run or others or asked["stage"] != "transcribe"):
         raise click.UsageError("--plan runs a plan as it was drawn; leave everything else but --here out")
     if asked["force"] and not asked["reason"].strip():
         raise click.UsageError("--force needs --reason TEXT: the plan keeps it")
     if asked["keep_current"] and asked["stage"] == "enrich":
         raise click.UsageError("--keep-current makes versions for a trial; --stage enrich makes none")
+    if asked["text_of"] and asked["stage"] != "align":
+        raise click.UsageError("--text-of says whose texts --stage align is of")
     where = ("first", "last", "site", "names")
     if plan_id is None and not any(asked[name] for name in where):
         raise click.UsageError("say which: --date DAY, --from DAY --to DAY, --site NAME or --recordings FILE")
 
 
-def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_run: bool, here: bool) -> Plan:
+def _made_as(app: App, session: Session, chosen: Selection, asked: dict[str, Any]) -> tuple[Run, Alignable | None]:
+    """What would be made now of what is chosen; of word times also of which texts."""
+    from db import plans
+    from hpc import reprocess
+    from hpc.wiring import runs
+
+    why = asked["reason"]
+    if asked["stage"] == plans.ALIGN:
+        able = runs.alignable(app.settings, asked["text_of"])
+        text = reprocess.text_of(session(plans.texts, chosen, able), able)
+        able = replace(able, key=text["key"], forced_by=text["forced_by"])
+        return runs.aligning_run(app.settings, text, why=why)[1], able
+    if asked["stage"] == plans.ENRICH:
+        return runs.judging_run(why=why), None
+    return runs.run_of(app.settings, why=why)[1], None
+
+
+def _draw(app: App, session: Session, asked: dict[str, Any], *, dry_run: bool, here: bool) -> tuple[Plan, Run]:
     from db import plans, sites
     from hpc import reprocess
 
@@ -146,10 +169,11 @@ def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_ru
         names=None if asked["names"] is None else _names(asked["names"]), newest_first=asked["order"] == "newest",
         limit=asked["limit"],
     )  # fmt: skip
+    run, able = _made_as(app, session, chosen, asked)
     wish = reprocess.wish(
         run, who=getpass.getuser(), why=asked["reason"].strip(), forced=asked["force"],
         keep_current=asked["keep_current"], max_attempts=app.settings.worker.max_attempts,
-        stage=asked["stage"],
+        stage=asked["stage"], alignable=able,
     )  # fmt: skip
     drawn = session(plans.draw, chosen, wish)
     plan = session(plans.get, drawn.id)
@@ -160,7 +184,7 @@ def _draw(app: App, session: Session, run: Run, asked: dict[str, Any], *, dry_ru
         show(app, session, plan, estimate, drawn)
     if dry_run:
         app.display.say(f"run exactly this: dayscribe reprocess --plan {plan.id}{' --here' if here else ''}")
-    return plan
+    return plan, run
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -229,6 +253,8 @@ def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
     said["readers"] = (
         "go on seeing what they see" if plan.keep_current else "see an archive's new version once it is whole"
     )
+    if plan.stage == plans.ALIGN:
+        said["text"] = "stays as it is; its words get new times"
     return said
 
 
@@ -298,7 +324,8 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     if plan.stage == plans.ENRICH:
         seconds = judge_piece(app, session, plan.id, piece)
     else:
-        seconds = work_piece(app, session, why=plan.why or f"plan {plan.id}", piece=piece).seconds
+        why = plan.why or f"plan {plan.id}"
+        seconds = work_piece(app, session, why=why, piece=piece, text=plan.text).seconds
     session(redo.close_stuck, actor=getpass.getuser())
     done = session(plans.get, plan.id)
     summary = dict(done.summary or session(plans.outcomes, plan.id))

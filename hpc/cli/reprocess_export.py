@@ -51,11 +51,14 @@ def export_again(app: App, asked: dict[str, Any], *, dry_run: bool, here: bool) 
 
 
 def _tell_of_others(app: App, never: int, known: list[Delivery]) -> None:
+    from db import plans
+    from db.errors import BadData
+
     if never:
         app.display.say(f"{never} days were never delivered: dayscribe deliver. Files of dayscribe export are not known"
                         " to the ledger: the same command makes them again.")  # fmt: skip
     elif not known:
-        app.display.say("the ledger has no day in this selection; see which there are: dayscribe days list")
+        raise BadData(plans.NO_DAY)
 
 
 def _wish(one: Delivery) -> Wish:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from db import days, shards
 from db.errors import BadData, LedgerAway
@@ -48,8 +49,11 @@ def work_until_done(app: App, session: Session, *, why: str, day: days.Day | Non
     return work_piece(app, session, why=why, piece=None if day is None else _day(app, session, day))
 
 
-def work_piece(app: App, session: Session, *, why: str, piece: Piece | None) -> Worked:
-    """Work a piece, or whatever is open, until none is open; Interrupted after a stop on request."""
+def work_piece(
+    app: App, session: Session, *, why: str, piece: Piece | None, text: Mapping[str, Any] | None = None
+) -> Worked:
+    """Work a piece, or whatever is open, until none is open; Interrupted after a stop on request. `text`: only words
+    are timed anew, of that run's texts."""
     began = time.monotonic()
     label, total = ("working", None) if piece is None else (piece.label, piece.shards)
     with (
@@ -62,7 +66,7 @@ def work_piece(app: App, session: Session, *, why: str, piece: Piece | None) -> 
         if piece is not None:
             _take_what_waits(app, session, piece.folders)
         desk = of_days() if piece is None else piece.desk
-        with wiring.worker(app.settings, session, why=why, stop=stop, desk=desk) as tools:
+        with wiring.worker(app.settings, session, why=why, stop=stop, desk=desk, text=text) as tools:
             while True:
                 tally = work(tools, stop=stop, notice=lambda tally: _tell(bar, tally))
                 if stop() or not _wait(app, session, bar, piece, stop):

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 from hpc.engine_options import EngineOptions
 from hpc.errors import FailureClass, ModelMissing
@@ -52,6 +54,10 @@ class EchoEngine:
                 yield from zip(batch, answers, strict=True)
                 batch = []
 
+    def align(self, audios: Iterator[Audio | None], at_work: AtWork) -> Iterator[tuple[Audio, Transcript | Failure]]:
+        """The same text again, with times; in trouble as it is when it transcribes."""
+        return self.transcribe(audios, at_work)
+
     def _one(self, audio: Audio) -> Transcript | Failure:
         for kind, detail in self._trouble:
             if kind == "slow":
@@ -60,7 +66,21 @@ class EchoEngine:
                 _ACTS[kind]()
             elif kind == "raise" and audio.recording.name == os.fsencode(detail):
                 return Failure(FailureClass.ENGINE_ERROR, "The echo engine was told to fail here.")
-        return echo(audio, self._language)
+        return echo(audio, self._language) if audio.said is None else placed(audio, audio.said)
+
+
+def placed(audio: Audio, said: Transcript) -> Transcript | Failure:
+    """The words of each segment, spread over its time."""
+    if not len(audio.pcm):
+        return Failure(FailureClass.EMPTY, "The recording has no samples.")
+    return replace(said, segments=tuple(_spread(segment, audio.duration) for segment in said.segments))
+
+
+def _spread(segment: Segment, duration: float) -> Segment:
+    texts, start, end = segment.text.split(), min(segment.start, duration), min(segment.end, duration)
+    times = [round(start + (end - start) * at / max(1, len(texts)), 3) for at in range(len(texts))] + [end]
+    words = tuple(Word(text, *span, 0.5) for text, span in zip(texts, pairwise(times), strict=True))
+    return replace(segment, start=start, end=end, words=words)
 
 
 def echo(audio: Audio, language: str = "en") -> Transcript | Failure:

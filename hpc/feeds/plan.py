@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from db.errors import BadData, NeedsConfiguration
 from db.printable import printable
@@ -24,6 +25,7 @@ class PlanLease:
     known: Mapping[int, bytes]
     folder: JobFolder
     wanted: Set[int] | None = None
+    said: Mapping[int, Mapping[str, Any]] | None = None
 
     @property
     def epoch(self) -> int:
@@ -79,7 +81,10 @@ class PlanFeed:
             if not sealed:
                 known = {ordinal: bytes.fromhex(digest) for ordinal, digest in planned.known.items()}
                 wanted = None if planned.wanted is None else frozenset(planned.wanted) - published.keys()
-                found.append(PlanLease(planned, self._shard(planned), known | dict(published), self._folder, wanted))
+                said = None if self._order.text is None else self._folder.said(planned)
+                found.append(
+                    PlanLease(planned, self._shard(planned), known | dict(published), self._folder, wanted, said)
+                )
         return found
 
     def _may_go_on(self) -> bool:

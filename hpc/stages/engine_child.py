@@ -44,7 +44,7 @@ def load(target: str, options: EngineOptions) -> Engine:
         ) from error
 
 
-def main(connection: Connection, parent: int, target: str, options: EngineOptions) -> None:
+def main(connection: Connection, parent: int, target: str, options: EngineOptions, verb: str) -> None:
     """Say "ready" or "refused", then "done" for each recording, or "failed", until told to stop."""
     _die_with(parent)
     # A Ctrl-C or a scheduler's warning reaches the whole group; the worker decides when its engine stops.
@@ -54,9 +54,9 @@ def main(connection: Connection, parent: int, target: str, options: EngineOption
     engine_wire.allow_many()
     talk = _Talk(connection)
     try:
-        engine = load(target, options)
+        answers = getattr(load(target, options), verb)
         talk.say("ready", None)
-        for audio, outcome in engine.transcribe(talk.audios(), talk.at_work):
+        for audio, outcome in answers(talk.audios(), talk.at_work):
             talk.say("done", (talk.ticket(audio, done=True), outcome, time.monotonic()))
     except DayscribeError as error:
         talk.say("refused", type(error)(str(error)))  # without what cannot travel: causes and tracebacks

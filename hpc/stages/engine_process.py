@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from db.faults import point
 from hpc.engine_options import EngineOptions
 from hpc.errors import EngineLost, FailureClass
 from hpc.model import Audio, Failure, Result, Transcript
 from hpc.stages import engine_child, engine_wire
+from hpc.stages.align import kept
 from hpc.stages.engine_trial import ATTEMPTS, Trial
 
 _STEP = 1.0  # seconds between looks at the clock
@@ -54,9 +55,10 @@ class EngineProcess:
         *,
         hang_seconds: float,
         start_seconds: float = 1800.0,
+        verb: Literal["transcribe", "align"] = "transcribe",
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._target, self._options = target, options
+        self._target, self._options, self._verb = target, options, verb
         self._hang_seconds, self._start_seconds, self._alive = hang_seconds, start_seconds, alive
         # The kernel ends the child with the thread that made it. This one lives as long as the worker does; any other,
         # such as one that reads archives, may be gone before the day is done.
@@ -279,7 +281,7 @@ class EngineProcess:
         for ticket, outcome in outcomes:
             audio = self._pending.pop(ticket)
             self._pending_seconds -= audio.duration
-            self._results.append(Result(audio.recording, outcome, audio.duration, audio.flags))
+            self._results.append(Result(audio.recording, kept(audio, outcome), audio.duration, audio.flags))
 
     def _spawn(self) -> None:
         self._end()
@@ -287,7 +289,7 @@ class EngineProcess:
         ours, theirs = context.Pipe()
         self._process = context.Process(
             target=engine_child.main,
-            args=(theirs, os.getpid(), self._target, self._options),
+            args=(theirs, os.getpid(), self._target, self._options, self._verb),
             name="dayscribe-engine",
         )
         self._keeper.submit(self._process.start).result()

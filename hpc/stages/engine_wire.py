@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import pickle
 import resource
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
@@ -27,31 +29,34 @@ def allow_many() -> None:
 
 
 def send(connection: Connection, pid: int, ticket: int, audio: Audio) -> Audio:
-    """Hand the recording to process `pid`; the same recording, its samples now in the memory that both see."""
-    size = audio.pcm.nbytes
+    """Hand the recording to process `pid`; the same recording, its samples now in the memory that both see. What was
+    said in it lies behind them."""
+    size, said = audio.pcm.nbytes, b"" if audio.said is None else pickle.dumps(audio.said)
     if not size:
-        connection.send((ticket, audio.recording, 0, audio.flags))
+        connection.send((ticket, audio.recording, 0, 0, audio.flags))
         return audio
     piece = os.memfd_create("dayscribe-audio")
     try:
         os.ftruncate(piece, size)
         shared = _samples(piece, size, writable=True)
         shared[:] = audio.pcm
-        connection.send((ticket, audio.recording, size, audio.flags))
+        os.pwrite(piece, said, size)
+        connection.send((ticket, audio.recording, size, len(said), audio.flags))
         send_handle(connection, piece, pid)
     finally:
         os.close(piece)
-    return Audio(audio.recording, shared, audio.flags)
+    return replace(audio, pcm=shared)
 
 
 def receive(connection: Connection, said: Any) -> tuple[int, Audio]:
     """The ticket and the recording that `send` announced with `said`."""
-    ticket, recording, size, flags = said
+    ticket, recording, size, words, flags = said
     if not size:
         return ticket, Audio(recording, np.zeros(0, np.int16), flags)
     piece = recv_handle(connection)
     try:
-        return ticket, Audio(recording, _samples(piece, size, writable=False), flags)
+        heard = pickle.loads(os.pread(piece, words, size)) if words else None  # noqa: S301 - our parent wrote it
+        return ticket, Audio(recording, _samples(piece, size, writable=False), flags, heard)
     finally:
         os.close(piece)
 

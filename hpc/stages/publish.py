@@ -216,9 +216,10 @@ def segment_to_dict(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _segment(said: Mapping[str, Any]) -> Segment:
-    words = tuple(Word(w["word"], w["start"], w["end"], w["score"]) for w in said["words"])
-    return Segment(said["text"], said["start"], said["end"], words, said["avg_logprob"])
+def segment_from(said: Mapping[str, Any]) -> Segment:
+    """The segment that segment_to_dict wrote; the ledger leaves out what is not known."""
+    words = tuple(Word(w["word"], w.get("start"), w.get("end"), w.get("score")) for w in said.get("words", ()))
+    return Segment(said["text"], said["start"], said["end"], words, said.get("avg_logprob"))
 
 
 def _result(shard_id: int, line: Mapping[str, Any]) -> Result:
@@ -229,7 +230,7 @@ def _result(shard_id: int, line: Mapping[str, Any]) -> Result:
         outcome = Failure(FailureClass(line["failure"]["class"]), line["failure"]["reason"])
     else:
         said = line["transcript"]
-        segments = tuple(_segment(segment) for segment in said["segments"])
+        segments = tuple(segment_from(segment) for segment in said["segments"])
         chunks = tuple(chunk_from(chunk) for chunk in said.get("chunks", ()))  # older parts have none
         outcome = Transcript(said["language"], segments, said["language_probability"], tuple(said["flags"]), chunks)
     return Result(recording, outcome, line["seconds"], tuple(line["flags"]))

@@ -230,6 +230,9 @@ class Orders:
         lease = timedelta(seconds=self._world.rules.plan_lease_seconds)
         release_plan(self._world, job, "its order is given again")
         leased = self._world.session(desk_of(job).claim, owner=holder(job), count=PLAN_SHARDS, lease=lease)
+        for one in leased:
+            if one.said is not None:
+                folder_of(self._world.home, job.id).tell(one.id, one.epoch, one.said)
         return tuple(_planned(one) for one in leased) or None
 
     def _ask(self, job: Job, wanted: Size) -> None:
@@ -286,7 +289,7 @@ class Orders:
         day = None if job.date is None else job.date.isoformat()
         order = Order(
             job.id, job.token, job.kind, job.mode, code.digest, tasks, minutes, gpu, job.day_id, job.site, day,
-            planned, job.plan_id, self._key(job),
+            planned, job.plan_id, *self._made_as(job),
         )  # fmt: skip
         variables = {
             **self._world.variables(order),
@@ -302,9 +305,12 @@ class Orders:
             exclude=self._left_out() if transcribes else (), nice=0 if job.plan_id is None else PLANS_NICE,
         )  # fmt: skip
 
-    def _key(self, job: Job) -> str | None:
-        """What the plan's tasks are to make: under other settings they make nothing."""
-        return None if job.plan_id is None else self._world.session(plans.get, job.plan_id).run_key.hex()
+    def _made_as(self, job: Job) -> tuple[str | None, Mapping[str, Any] | None]:
+        """What the plan's tasks are to make, by its key: under other settings they make nothing; and of which texts."""
+        if job.plan_id is None:
+            return None, None
+        plan = self._world.session(plans.get, job.plan_id)
+        return plan.run_key.hex(), plan.text
 
     def _count(self, job: Job, tasks: int) -> None:
         self._outstanding[job.site or ""] += tasks

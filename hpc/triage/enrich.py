@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from db import flags, redo
+from db import flags, redo, rejudge
 from db.connect import Connection
 from db.errors import BadData, DayscribeError, LeaseLost, LedgerAway
 from db.session import Session
@@ -44,7 +44,7 @@ def enrich(
 def enrich_open(session: Session, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> int:
     """The same for all open plans, for at most about so long."""
     deadline = clock() + seconds
-    waiting = session(redo.to_judge)
+    waiting = session(rejudge.to_judge)
     return sum(enrich(session, plan_id, stop=lambda: clock() >= deadline) for plan_id in waiting)
 
 
@@ -75,6 +75,6 @@ def judge_again(connection: Connection, leased: Leased, *, actor: str) -> bool:
         told = look(connection, turn, only=leased.wanted)
         before = turn.was if turn.was is not None and turn.was > 0 else None
         rules = RULES if told.whole else before
-        if redo.judged(connection, leased, turn, told.versions, told.flags, rules=rules, actor=actor):
+        if rejudge.settle(connection, leased, turn, told.versions, told.flags, rules=rules, actor=actor):
             return True
     return False

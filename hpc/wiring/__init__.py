@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from db import days, listings, migrate, plans, sites, transfers
 from db.connect import Connection, connect
@@ -23,10 +24,9 @@ from db.roles import Roles
 from db.session import Session
 from db.states import DayState
 from hpc import canary as canaries
-from hpc import code_copy, day, images, login_nodes, models, receipt, registry, triage
+from hpc import code_copy, day, images, login_nodes, receipt, registry
 from hpc.config import Settings, environment
 from hpc.doctor import visit
-from hpc.engine_options import EngineOptions
 from hpc.errors import BadSetting
 from hpc.feeds.ledger import LedgerFeed
 from hpc.feeds.ledger.desk import Desk
@@ -37,7 +37,6 @@ from hpc.job_folder import JobFolder, Order, PlannedShard
 from hpc.jobs import JobSpec
 from hpc.launchers.slurm import SlurmLauncher
 from hpc.launchers.slurm.commands import Exchange, Here
-from hpc.model import Run
 from hpc.pipeline import Tools
 from hpc.ports import Feed, Launcher
 from hpc.stages.decode import DecodeLimits, DecoderPool
@@ -50,9 +49,10 @@ from hpc.stages.unpack import ArchiveLimits
 from hpc.tick.again import give_up
 from hpc.tick.report import Report
 from hpc.tick.world import Code, World
-from hpc.wiring import movers, preflights
+from hpc.wiring import movers, preflights, runs
 
 canary = preflights.canary
+engine_options = runs.engine_options
 CLONE = Path(__file__).resolve().parents[2]  # or where our packages are installed
 _LIBPQ = (
     "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE",
@@ -156,29 +156,6 @@ def go_on(settings: Settings, session: Session, day: days.Day) -> None:
     movers.porter(settings, session).conclude(Report(), session(days.by_id, day.id))
 
 
-def engine_options(settings: Settings) -> tuple[EngineOptions, list[models.Model]]:
-    """What the engine is told, its models found and checked; nothing heavy is imported."""
-    chosen = settings.engine.model_dump(exclude={"name"})
-    options = EngineOptions(**chosen)
-    if settings.engine.name == "echo":
-        return options, []
-    return models.resolve(options, settings.model_folders)
-
-
-def run_of(settings: Settings, *, why: str) -> tuple[EngineOptions, Run]:
-    """The options and the receipt of what would be made now."""
-    options, found = engine_options(settings)
-    run = receipt.make_run(
-        options, found, engine=settings.engine.name, who=getpass.getuser(), why=why, image_digest=images.running()
-    )
-    return options, run
-
-
-def judging_run(*, why: str) -> Run:
-    """The receipt of what would be judged anew now."""
-    return receipt.judging_run(triage.key_of_rules(), who=getpass.getuser(), why=why, image_digest=images.running())
-
-
 @contextmanager
 def worker(
     settings: Settings,
@@ -188,8 +165,10 @@ def worker(
     stop: Callable[[], bool],
     desk: Desk,
     may_claim: Callable[[], bool] = lambda: True,
+    text: Mapping[str, Any] | None = None,
 ) -> Iterator[Tools]:
-    """The tools of a worker that reaches the ledger: it leases there, and a process of its own renews."""
+    """The tools of a worker that reaches the ledger: it leases there, and a process of its own renews. `text`: only
+    words are timed anew, of that run's texts."""
     wanted = settings.worker
     lease = timedelta(seconds=wanted.lease_seconds)
     stall = timedelta(seconds=2 * wanted.engine_hang_seconds)  # a hung engine is found and replaced before
@@ -201,7 +180,7 @@ def worker(
         def record(path: Path) -> Recorded:
             return session(ingest, path, actor=feed.owner)
 
-        with _tools(settings, feed, record, why=why) as tools:
+        with _tools(settings, feed, record, why=why, text=text) as tools:
             yield tools
     finally:
         renewer.close()
@@ -219,7 +198,7 @@ def task_tools(
 ) -> Iterator[Tools]:
     """The tools of one task of an ordered job, with a ledger or, by its plan, without."""
     why = f"job {order.token}"
-    if order.run_key not in (None, run_of(settings, why=why)[1].key.hex()):
+    if order.run_key not in (None, runs.run_or_align(settings, order.text, why=why)[1].key.hex()):
         raise BadSetting(
             f"Plan {order.plan_id} was drawn for other settings than this job has: put them back, then dayscribe plans"
             " resume; or draw a new plan."
@@ -228,7 +207,7 @@ def task_tools(
         desk = desk_of(order.plan_id, order.day_id)
         with (
             session(settings, application="dayscribe-worker") as opened,
-            worker(settings, opened, why=why, stop=stop, desk=desk, may_claim=may_claim) as tools,
+            worker(settings, opened, why=why, stop=stop, desk=desk, may_claim=may_claim, text=order.text) as tools,
         ):
             yield tools
         return
@@ -244,18 +223,26 @@ def task_tools(
         return Recorded(new=True, settled=True, stale=False)  # published is as far as this task can go
 
     feed = PlanFeed(order, folder, task=task, published=on_disk, may_claim=may_claim)
-    with _tools(settings, feed, leave, why=why) as tools:
+    with _tools(settings, feed, leave, why=why, text=order.text) as tools:
         yield tools
 
 
 @contextmanager
-def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *, why: str) -> Iterator[Tools]:
+def _tools(
+    settings: Settings,
+    feed: Feed,
+    record: Callable[[Path], Recorded],
+    *,
+    why: str,
+    text: Mapping[str, Any] | None,
+) -> Iterator[Tools]:
     """The decoders, the engine's process and the recorder around a feed."""
     wanted = settings.worker
-    options, run = run_of(settings, why=why)
+    options, run = runs.run_or_align(settings, text, why=why)
     engine = EngineProcess(
-        registry.target("engines", settings.engine.name),
+        registry.target("engines" if text is None else "aligners", settings.engine.name),
         options,
+        verb="transcribe" if text is None else "align",
         hang_seconds=wanted.engine_hang_seconds,
         alive=feed.progress,  # a recording of hours is at work for a long time before there is a result
     )
@@ -277,7 +264,7 @@ def _tools(settings: Settings, feed: Feed, record: Callable[[Path], Recorded], *
         )
         yield Tools(
             feed, decoders, engine, recorder, limits, wanted.leases, room(settings), wanted.stop_patience_seconds,
-            preflights.preflight(settings),
+            preflights.preflight(settings, hears=text is None),
         )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ def canary(settings: Settings, device: str, *, engine: str = "whisperx") -> Song
     return canaries.sing(registry.target("engines", engine), ready)
 
 
-def preflight(settings: Settings) -> Preflight:
+def preflight(settings: Settings, *, hears: bool = True) -> Preflight:
     """What is looked at before a worker of these settings leases anything. Of itself only where it costs most not to:
-    on a GPU, whose driver may be too old for it without a word."""
+    on a GPU, whose driver may be too old for it without a word. Who only aligns does not hear, and sings no canary."""
     name, device = settings.engine.name, resolve_device(settings.engine.device)
     on_gpu = device == "cuda" and name.startswith("whisperx")
     if settings.worker.preflight == "never" or (settings.worker.preflight == "auto" and not on_gpu):
@@ -36,4 +36,4 @@ def preflight(settings: Settings) -> Preflight:
                 raise
             raise MachineUnfit(f"The canary was not transcribed on {device}: {error}") from error
 
-    return Preflight(*([check] if on_gpu else []), sing)
+    return Preflight(*([check] if on_gpu else []), *([sing] if hears else []))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 REDO, TICK = "tests/integration/test_reprocess.py", "tests/integration/tick/test_tick_redo.py"
-STAGES = "tests/integration/test_stages.py"
+STAGES, ALIGN = "tests/integration/test_stages.py", "tests/integration/test_stage_align.py"
 SQL = "db/queries/redo.sql"
 SETTLE = "-- name: settle\nUPDATE plan_shards SET state = 'done', owner = NULL, lease_until = NULL, changed = now()\n"
 ROOM = "            room = min(room, self._world.wanted.plan_tasks - self._of_plans)\n"
@@ -13,6 +13,23 @@ OVER = f"{REDO}::test_a_worker_whose_lease_was_taken_over_settles_nothing_and_it
 
 # What is damaged → ((file, before, after), …), (tests, …)
 MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
+    "aligning undoes a newer text": (
+        ((SQL, "(m.outcome = 'remade' AND p.stage <> 'align')", "m.outcome = 'remade'"),),
+        (f"{ALIGN}::test_a_text_of_a_newer_version_is_never_undone",),
+    ),
+    "whoever is asked for times may change the text": (
+        (("hpc/stages/align.py", "    if audio.said is None or isinstance(outcome, Failure):", "    if True:"),),
+        (f"{ALIGN}::test_an_aligner_that_changes_a_text_or_its_language_is_refused_whoever_it_is",),
+    ),
+    "a job that aligns is told nothing of its texts": (
+        (("hpc/tick/submit.py", "            if one.said is not None:\n", "            if False:\n"),),
+        (f"{TICK}::test_a_job_that_aligns_is_told_whose_texts_and_what_was_said_where_it_cannot_ask",),
+    ),
+    "an aligned version is of another run's text": (
+        (("db/queries/plans.sql", "id, coalesce(u.receipt #>> '{text,key}', encode(t.run_key, 'hex')) AS key",
+          "id, encode(t.run_key, 'hex') AS key"),),
+        (f"{ALIGN}::test_texts_of_several_runs_are_named_and_one_is_chosen",),
+    ),
     "a plan judges what was not shown": (
         (("hpc/triage/enrich.py", "look(connection, turn, only=leased.wanted)", "look(connection, turn)"),),
         (f"{STAGES}::test_exactly_what_was_shown_is_judged_and_a_shard_of_which_it_is_a_part_keeps_its_mark",),
@@ -22,7 +39,7 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (f"{STAGES}::test_exactly_what_was_shown_is_judged_and_a_shard_of_which_it_is_a_part_keeps_its_mark",),
     ),
     "a plan judges under a lease that is lost": (
-        (("db/redo.py", '        if held is None or (held["state"], held["epoch"]) != ("leased", leased.epoch):\n',
+        (("db/rejudge.py", '        if held is None or (held["state"], held["epoch"]) != ("leased", leased.epoch):\n',
           "        if held is None:\n"),
          (SQL, f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AND",
           f"{SETTLE}WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND")),

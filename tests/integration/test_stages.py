@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from db import flags, metadata, plans, redo
+from db import flags, metadata, plans, redo, rejudge
 from db.errors import LeaseLost
 from db.plans import Criterion, NothingChosen, Selection
 from db.roles import Roles
 from db.session import Session
-from hpc import reprocess, wiring
+from hpc import reprocess
 from hpc.triage import RULES, enrich, enrich_open, judge_day
 from hpc.triage.enrich import LEASE, judge_again
 from hpc.triage.shard import look
+from hpc.wiring import runs
 
 ENRICH = ("reprocess", "--site", "zurich", "--stage", "enrich")
 HELLO, HOSTILE = "7000000000000000001", "7000000000000000002"
@@ -59,7 +60,7 @@ def draw(session: Session, *criteria: Criterion, **given: Any) -> plans.Plan:
 
 
 def wish(**how: Any) -> plans.Wish:
-    return reprocess.wish(wiring.judging_run(why=how["why"]), **how)
+    return reprocess.wish(runs.judging_run(why=how["why"]), **how)
 
 
 def go() -> bool:
@@ -148,7 +149,7 @@ def test_evidence_that_comes_while_a_plan_judges_is_not_missed(a_day: Any, sessi
     metadata.put(a_day.connection, a_day.open.id, [(HOSTILE, *row.values())])
     late = (a_day.connection, leased, turn, told.versions, told.flags)
     before = all_flags(a_day)
-    assert not redo.judged(*late, rules=RULES, actor="w")
+    assert not rejudge.settle(*late, rules=RULES, actor="w")
     assert (all_flags(a_day), outcomes(a_day, plan.id)) == (before, {"hostile": None})
     assert judge_again(a_day.connection, leased, actor="w")
     assert flags.of_recording(a_day.connection, a_day.ids["hostile"]) == []
@@ -236,7 +237,7 @@ def test_a_plan_of_other_rules_is_refused_with_what_differs(
     a_day: Any, session: Session, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     how = {"who": "me", "why": "", "stage": "enrich", "forced": False}
-    run = wiring.judging_run(why="")
+    run = runs.judging_run(why="")
     older = type(run)(b"o" * 16, dict(run.receipt) | {"rules": RULES - 1})
     forget(a_day)
     drawn = session(plans.draw, Selection((Criterion("all"),)), reprocess.wish(older, **how))

@@ -36,16 +36,30 @@ def load(options: EngineOptions, *, threads: int, workers: int = 1) -> Loaded:
             f"The speech model {options.model!r} has no directory on this machine. "
             "See which there are: dayscribe models list"
         )
+    device = _set_up(options, threads)
+    pipeline = _pipeline(options, device, threads, workers)
+    language = _known_language(options, pipeline)
+    return Loaded(options, device, pipeline, language, _aligners(options, device, language))
+
+
+def load_aligners(options: EngineOptions, *, threads: int) -> tuple[Any, str]:
+    """The aligners alone, and the device that they are on."""
+    device = _set_up(options, threads)
+    aligners = _aligners(options, device, None)
+    if aligners is None:
+        raise BadSetting("Words get times only where engine.align is on and engine.task is transcribe.")
+    return aligners, device
+
+
+def _set_up(options: EngineOptions, threads: int) -> str:
+    """This process, for good; the device."""
     prepare(options, threads)
     import torch
 
     torch.set_num_threads(threads)
     # pyannote turns it off for the whole process when it is first asked; word times must not hang on when, or whether.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    device = _device(options.device, gpu=torch.cuda.is_available())
-    pipeline = _pipeline(options, device, threads, workers)
-    language = _known_language(options, pipeline)
-    return Loaded(options, device, pipeline, language, _aligners(options, device, language))
+    return _device(options.device, gpu=torch.cuda.is_available())
 
 
 def _device(asked: str, *, gpu: bool) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from db import shards
 from db.errors import BadData, NeedsConfiguration
@@ -45,6 +46,10 @@ class LedgerLease:
     @property
     def wanted(self) -> Set[int] | None:
         return self.leased.wanted
+
+    @property
+    def said(self) -> Mapping[int, Mapping[str, Any]] | None:
+        return self.leased.said
 
     def fail(self, error: Exception) -> None:
         """Bad data ends the shard (a damaged archive takes its provisional results with it); anything else waits."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from db import days, plans, redo
-from db.plans import Criterion, Selection, Wish
+from db.plans import Alignable, Criterion, Selection, Wish
 from db.states import DayState
 from hpc import scheduler
 from hpc.feeds.plan import PlanFeed
 from hpc.job_folder import FailedShard
 from hpc.model import Recording, Result, Seal, Segment, Transcript
+from hpc.stages.align import transcript_from
 from hpc.stages.publish import Header, write_part
 
 KEY = b"n" * 16
@@ -23,7 +25,8 @@ LEASE = timedelta(seconds=60)
 
 def draw(lab: Any, *, opened: bool = True, **given: Any) -> plans.Plan:
     """A plan of everything in the ledger, to be made under another key."""
-    wish = Wish(who="me", why="a better model", run_key=KEY, receipt={"engine": "new"}, max_attempts=3, **given)
+    wanted: dict[str, Any] = {"who": "me", "why": "a better model", "run_key": KEY, "receipt": {"engine": "new"}}
+    wish = Wish(**wanted | {"max_attempts": 3} | given)
     drawn = plans.draw(lab.connection, Selection((Criterion("all"),)), wish)
     plan = plans.get(lab.connection, drawn.id)
     if opened:
@@ -270,3 +273,35 @@ def test_shards_whose_last_allowed_worker_vanished_are_given_up_and_the_plan_is_
     ]
     now = plans.get(lab.connection, plan.id)
     assert (now.state, now.summary["failed_shards"], now.summary["left"]) == ("done", 1, 1)  # type: ignore[index]
+
+
+TEXT = {"key": "6b" * 16, "forced_by": 0, "models": []}
+
+
+@pytest.mark.parametrize("ledger_on_nodes", [True, False])
+def test_a_job_that_aligns_is_told_whose_texts_and_what_was_said_where_it_cannot_ask(
+    lab: Any, ledger_on_nodes: bool
+) -> None:
+    lab.settings["ledger_on_nodes"] = ledger_on_nodes
+    worked(lab)
+    plan = draw(lab, stage="align", alignable=Alignable(TEXT["key"]), receipt={"text": TEXT})  # type: ignore[arg-type]
+    assert plan.recordings == 3
+    lab.tick(first_tasks=1)
+    folder = lab.job_folder(lab.order())
+    assert folder.order().text == TEXT
+    assert folder.order().run_key == KEY.hex()
+    told = [said["text"] for said in lab.rows("SELECT jsonb_build_object('text', text) FROM transcripts")]
+    if ledger_on_nodes:
+        leased = redo.claim(lab.connection, owner="w", count=9, lease=LEASE, plan_id=plan.id)
+        assert [transcript_from(one.said[0]).text for one in leased] == told
+        assert list(folder.path.glob("said-*")) == []
+        return
+    feed = PlanFeed(folder.order(), folder, task=0, published=lambda _: ({}, False), may_claim=lambda: True)
+    leases = feed.claim(9)
+    assert [transcript_from(lease.said[0]).text for lease in leases if lease.said] == told
+    assert [
+        lease.said
+        for lease in PlanFeed(
+            replace(folder.order(), text=None), folder, task=0, published=lambda _: ({}, False), may_claim=lambda: True
+        ).claim(9)
+    ] == [None] * 3, "and a job that hears is told nothing"
