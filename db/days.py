@@ -171,17 +171,19 @@ def slots(connection: Connection, day_id: int) -> list[dict[str, Any]]:
 
 @translated()
 def tally(connection: Connection, day_id: int) -> dict[str, Any]:
-    """Counts of a day: shards, recordings by state, failures by class, audio and engine seconds."""
+    """Counts of a day: shards, files that never came, recordings by state, failures by class, seconds."""
     shards = connection.execute(SQL["open_shards"], {"id": day_id}).fetchone()
     assert shards is not None
     states = {row["state"]: row for row in connection.execute(SQL["count"], {"id": day_id})}
     engine = connection.execute(SQL["engine_seconds"], {"id": day_id}).fetchone()
-    assert engine is not None
+    missing = connection.execute(SQL["missing_files"], {"id": day_id}).fetchone()
+    assert engine is not None and missing is not None
     visible = ("transcribed", "no_speech", "quarantined")
     return {
         "shards": shards["shards"],
         "open_shards": shards["open"],
         "failed_shards": shards["failed"],
+        "missing_files": missing["files"],
         "recordings": sum(states[s]["recordings"] for s in visible if s in states),
         "unsealed": states["provisional"]["recordings"] if "provisional" in states else 0,
         **{state: states[state]["recordings"] if state in states else 0 for state in visible},

@@ -61,7 +61,7 @@ class Found:
     total: int | None  # None: more than this page, and nobody counted
     next: int | None  # the page after this one goes on `after` this
     terms: int  # of the query; 0: it is made of stop words alone, and nothing was looked for
-    denominator: dict[str, int]  # transcribed, no_speech, quarantined, unsealed
+    denominator: dict[str, int]  # transcribed, no_speech, quarantined, unsealed; expected_archives, missing_archives
     open_days: list[dict[str, Any]]  # days in the scope that are not finished (at most 50)
 
 

@@ -28,7 +28,8 @@ class Scope:
 
 @translated()
 def denominator(connection: Connection, scope: Scope) -> dict[str, int]:
-    """How many recordings of the scope a search can find, and how many it cannot, by why."""
+    """How many recordings of the scope a search can find, and how many it cannot, by why; and how many archives there
+    should be, and are not to be had."""
     counts = connection.execute(SQL["denominator"], scope.values()).fetchone()
     assert counts is not None
     return dict(counts)

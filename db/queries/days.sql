@@ -61,6 +61,11 @@ FROM recordings WHERE day_id = %(id)s AND state = 'quarantined' GROUP BY failure
 -- name: failed_shards
 SELECT name, failure_class, failure_reason FROM shards WHERE day_id = %(id)s AND state = 'failed' ORDER BY name;
 
+-- name: missing_files
+-- Audio that the source has, or had, and that never came here.
+SELECT count(*) AS files FROM files WHERE day_id = %(id)s AND kind IN ('archive', 'loose')
+    AND (state IN ('missing', 'wrong', 'waived') OR (state = 'gone' AND arrived IS NULL));
+
 -- name: engine_seconds
 SELECT coalesce(sum(p.engine_seconds), 0)::float8 AS seconds FROM parts p JOIN shards s ON s.id = p.shard_id
 WHERE s.day_id = %(id)s AND p.state = 'sealed' AND p.plan_id IS NULL;

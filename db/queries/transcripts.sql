@@ -1,7 +1,10 @@
 -- name: denominator
 -- What a search has looked through, and what it could not: finished days by their summaries, open ones by a count (law 6).
+-- Archives (or groups of loose files) are missing where they never came or cannot be read; a summary of an older program does
+-- not say which never came.
 WITH scope AS (
-    SELECT d.id, d.summary, d.state IN ('completed', 'completed_with_errors') AS finished
+    SELECT d.id, d.summary, d.state IN ('completed', 'completed_with_errors') AS finished,
+        d.state IN ('completed', 'completed_with_errors') AND d.summary ? 'missing_files' AS told
     FROM days d JOIN sites i ON i.id = d.site_id
     WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
         AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)
@@ -13,9 +16,21 @@ WITH scope AS (
     SELECT count(*) FILTER (WHERE r.state = 'transcribed'), count(*) FILTER (WHERE r.state = 'no_speech'),
         count(*) FILTER (WHERE r.state = 'quarantined'), count(*) FILTER (WHERE r.state = 'provisional')
     FROM recordings r JOIN scope ON scope.id = r.day_id AND NOT scope.finished
+), archives AS (
+    SELECT (summary ->> 'shards')::bigint AS shards, (summary ->> 'failed_shards')::bigint AS failed,
+        (summary ->> 'missing_files')::bigint AS missing, 0 AS coming FROM scope WHERE told
+    UNION ALL
+    SELECT count(*), count(*) FILTER (WHERE s.state = 'failed'), 0, 0
+    FROM shards s JOIN scope ON scope.id = s.day_id AND NOT scope.told
+    UNION ALL
+    SELECT 0, 0, count(*) FILTER (WHERE f.state <> 'listed'), count(*) FILTER (WHERE f.state = 'listed')
+    FROM files f JOIN scope ON scope.id = f.day_id AND NOT scope.told WHERE f.kind IN ('archive', 'loose')
+        AND (f.state IN ('listed', 'missing', 'wrong', 'waived') OR (f.state = 'gone' AND f.arrived IS NULL))
 )
 SELECT coalesce(sum(transcribed), 0)::bigint AS transcribed, coalesce(sum(no_speech), 0)::bigint AS no_speech,
-    coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(unsealed), 0)::bigint AS unsealed
+    coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(unsealed), 0)::bigint AS unsealed,
+    (SELECT coalesce(sum(shards + missing + coming), 0)::bigint FROM archives) AS expected_archives,
+    (SELECT coalesce(sum(failed + missing), 0)::bigint FROM archives) AS missing_archives
 FROM counted;
 
 -- name: open_days

@@ -84,5 +84,6 @@ def _denominator(hits: int, total: int | None, counts: dict[str, int], *, more: 
     beyond = " and more" if more and total is None else ""
     return (
         f"{found}{beyond} of {counts['transcribed']} transcripts; {counts['no_speech']} recordings hold no speech,"
-        f" {counts['quarantined']} are quarantined, {counts['unsealed']} not sealed yet."
+        f" {counts['quarantined']} are quarantined, {counts['unsealed']} not sealed yet. Of"
+        f" {counts['expected_archives']} archives {counts['missing_archives']} are missing."
     )

@@ -16,7 +16,10 @@ def test_a_search_always_tells_what_it_looked_through(client: FlaskClient, a_day
     said = client.get("/api/v1/search?q=hello&from=2025-01-31").get_json()
 
     assert [hit["recording_id"] for hit in said["hits"]] == [a_day.ids["hello"], a_day.ids["hostile"]]
-    assert said["denominator"] == {"transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1}
+    assert said["denominator"] == {
+        "transcribed": 3, "no_speech": 1, "quarantined": 1, "unsealed": 1,
+        "expected_archives": 4, "missing_archives": 1,
+    }  # fmt: skip
     assert [(day["date"], day["state"]) for day in said["unfinished_days"]] == [("2025-01-31", "processing")]
     only = client.get("/api/v1/search?q=hello&only_language=de&limit=1").get_json()
     assert [hit["recording_id"] for hit in only["hits"]] == [a_day.ids["hostile"]]

@@ -110,12 +110,14 @@ def test_search_always_ends_with_its_denominator_and_the_unfinished_days(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "    hello <<wide>> world"
     assert lines[-2:] == [
-        "1 of 4 transcripts; 1 recordings hold no speech, 1 are quarantined, 1 not sealed yet.",
+        "1 of 4 transcripts; 1 recordings hold no speech, 1 are quarantined, 1 not sealed yet."
+        " Of 5 archives 1 are missing.",
         "Not finished: zurich 2025-01-31 (processing).",
     ]
     assert call("search", "wide", "--to", "2025-01-30", "--site", "zurich") == 0
     assert capsys.readouterr().out == (
-        "0 of 1 transcripts; 0 recordings hold no speech, 0 are quarantined, 0 not sealed yet.\n"
+        "0 of 1 transcripts; 0 recordings hold no speech, 0 are quarantined, 0 not sealed yet."
+        " Of 1 archives 0 are missing.\n"
     )
 
 

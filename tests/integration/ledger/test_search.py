@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from db import formats, search, substrings, transcripts
+from db import formats, search, shards, substrings, transcripts
 from db.migrate import MIGRATIONS
 from db.search import NoSuchHit, Question
 from db.substrings import BadQuery
@@ -186,13 +186,51 @@ def test_search_says_what_it_looked_through(
     books.day("b", on=date(2025, 1, 2))
     books.record(books.one(), [0])
     found = search.search(books.connection, Question("hello\0"))
-    assert found.denominator == {"transcribed": 1, "no_speech": 1, "quarantined": 1, "unsealed": 1}
+    assert found.denominator == {
+        "transcribed": 1, "no_speech": 1, "quarantined": 1, "unsealed": 1,
+        "expected_archives": 2, "missing_archives": 0,
+    }  # fmt: skip
     assert [row["date"] for row in found.open_days] == [date(2025, 1, 2)]
     assert [(hit["excerpt"], hit["marks"]) for hit in found.hits] == [("hello world", [[0, 5]])]
     scope = Scope(start=date(2025, 1, 2))
     later = search.search(books.connection, Question("hello", scope))
     assert (later.denominator["unsealed"], later.hits) == (1, [])
     assert transcripts.denominator(books.connection, scope) == later.denominator
+
+
+def test_search_says_which_archives_are_missing_from_a_days_summary_as_from_a_count(
+    books: Any, speech: Callable[..., Any]
+) -> None:
+    def looked(on: int) -> tuple[int, int]:
+        scope = Scope(start=date(2025, 1, on), stop=date(2025, 1, on))
+        counts = transcripts.denominator(books.connection, scope)
+        return counts["expected_archives"], counts["missing_archives"]
+
+    files = (
+        "INSERT INTO files (day_id, path, kind, state, size, since, seen, reason, gone, arrived, shard)"
+        " SELECT %s, convert_to(kind || state || arrived, 'UTF8'), kind, state, 1, 1, 1, 'why', now(),"
+        " CASE WHEN arrived THEN now() END, CASE WHEN arrived THEN 'a' END FROM (VALUES"
+        " ('archive', 'missing', false), ('archive', 'wrong', false), ('loose', 'waived', false),"
+        " ('archive', 'gone', false), ('archive', 'gone', true), ('archive', 'arrived', true),"
+        " ('metadata', 'missing', false), ('double', 'missing', false), ('archive', 'listed', false))"
+        " AS f (kind, state, arrived)"
+    )
+    day = books.day("a", "b")
+    books.connection.execute(files, [day.id])
+    assert looked(1) == (2 + 4 + 1, 4), "what is listed is expected, and missing only once it did not come"
+    one, other = books.claim(2)
+    cut = ("archive_damaged", "it is cut")
+    shards.fail(books.connection, other.id, other.epoch, failure=cut, actor="worker", discard=True)
+    assert looked(1) == (7, 5)
+    books.connection.execute("UPDATE files SET state = 'arrived', arrived = now(), shard = 'b' WHERE state = 'listed'")
+    books.record(one, [speech(0)], seal=1)
+    assert books.state(day) == "completed_with_errors"
+    assert looked(1) == (6, 5)
+    books.connection.execute("UPDATE days SET summary = summary || '{\"missing_files\": 9}'")
+    assert looked(1) == (11, 10), "a finished day is told by its summary"
+    books.connection.execute("UPDATE days SET summary = summary - 'missing_files'")
+    assert looked(1) == (6, 5), "and by a count, where an older program wrote that"
+    assert looked(2) == (0, 0)
 
 
 # --- where and when --------------------------------------------------------------------------------------------------
