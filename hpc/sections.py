@@ -206,8 +206,20 @@ class WorkerSettings(Section):
 class ServeSettings(Section):
     """Where the dashboard and the API listen, and what they show."""
 
-    host: Annotated[str, Field(min_length=1)] = Field(default="127.0.0.1", description="Address to listen on.")
+    host: Annotated[str, Field(min_length=1)] = Field(
+        default="127.0.0.1", description="Address to listen on; or unix:PATH, a socket that its group may open."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8642, description="Port to listen on; 0: any free one.")
+    proxy: Annotated[list[str], NoDecode, BeforeValidator(words)] = Field(
+        default=[], description="Addresses from which a reverse proxy asks, unix for the socket; only it is believed."
+    )
+    proxy_user: Text = Field(
+        default=None, description="The header in which the proxy names whom it let in; empty: the token is asked for."
+    )
+    proxy_hops: Annotated[int, Field(ge=1, le=8)] = Field(default=1, description="How many proxies stand in a row.")
+    names: Annotated[list[str], NoDecode, BeforeValidator(words)] = Field(
+        default=[], description="The host names under which readers ask the proxy."
+    )
     per_minute: Annotated[int, Field(ge=0, lt=10**9)] = Field(
         default=3000, description="How often one client may ask in a minute; 0: as often as it likes."
     )

@@ -1,4 +1,4 @@
-"""Who may ask, and how: GET only, this machine only unless a token is set, and the headers of every answer."""
+"""Who may ask, and how: GET only; this machine only without a token or a proxy; and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
 
 from db import tokens
+from db.proxies import Proxy
+from monitor import proxied
 
 TOKEN_FILE = "DAYSCRIBE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
 HERE = ["localhost", "127.0.0.1", "[::1]"]
@@ -37,13 +39,14 @@ def install(app: Flask) -> None:
     """Put the guard at the door; the token is read once, when the application is made."""
     file = os.environ.get(TOKEN_FILE)
     token = tokens.read(Path(file)).encode() if file else None
-    if token is None:
+    proxy = proxied.install(app, token=token is not None)
+    if token is None and proxy is None:
         app.config["TRUSTED_HOSTS"] = HERE  # a page elsewhere whose name resolves to us (DNS rebinding) is not us
 
     @app.before_request
     def ask_who() -> None:
         if request.path != "/healthz":
-            _let_in(token)
+            _let_in(token, proxy)
         if request.method not in METHODS:
             raise MethodNotAllowed(METHODS, "This API only answers questions: GET.")
 
@@ -60,8 +63,12 @@ def _policy(mimetype: str) -> str:
     return AUDIO_POLICY if mimetype.startswith("audio/") else DATA_POLICY
 
 
-def _let_in(token: bytes | None) -> None:
+def _let_in(token: bytes | None, proxy: Proxy | None) -> None:
+    if proxy is not None and proxied.asks_for_somebody(proxy):
+        return
     if token is None:
+        if proxy is not None:
+            raise Forbidden(f"Only the declared reverse proxy may ask, and it says for whom ({proxy.user}).")
         if not _is_here(request.remote_addr):
             raise Forbidden(f"Only this machine may ask while the server has no token ({TOKEN_FILE}).")
         return

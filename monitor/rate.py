@@ -18,6 +18,7 @@ from db.errors import NeedsConfiguration
 PER_MINUTE = "DAYSCRIBE_SERVE__PER_MINUTE"  # the setting of this name, as the command line knows it
 USUAL = 3000  # a browser that looks at a busy day asks twelve times a minute
 CLIENTS = 10_000  # remembered; who asked longest ago is forgotten first, with a full bucket again
+LONGEST = 64  # characters of an address that is none, as proxies write of clients they do not know
 FREE = "/healthz"
 
 
@@ -69,7 +70,7 @@ def _client(address: str | None) -> str:
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
-        return address or ""
+        return (address or "")[:LONGEST]
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
         return str(ipaddress.ip_network((int(found), 64), strict=False))
     return str(found)
