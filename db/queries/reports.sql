@@ -19,7 +19,7 @@ WHERE r.id = %(id)s;
 
 -- name: place
 -- Where a recording's bytes lie, if they still do.
-SELECT r.id, r.ordinal, r.name, r.size, r.sha256, r.state, s.loose, s.paths, d.staged,
+SELECT r.id, r.ordinal, r.name, r.size, r.sha256, r.state, r.failure_class, s.loose, s.paths, d.staged,
     EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.path = ANY (s.paths) AND f.state = 'removed') AS let_go
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = s.day_id WHERE r.id = %(id)s;
 

@@ -45,6 +45,16 @@ def test_the_recording_plays_and_a_click_on_a_word_plays_from_there(visiting: An
         assert visit.abroad == []
 
 
+def test_what_has_no_words_is_heard_too(visiting: Any, sounds: Any, path: str) -> None:
+    sounds.bytes["quarantined"] = sounds.bytes["hello"][:-2]
+    sounds.keep()
+    with visiting() as visit:
+        visit.page.goto(f"/recordings/{sounds.day.ids['quarantined']}")
+        visit.page.evaluate("document.querySelector('audio').play()")
+        assert when_it_plays(visit.page, 0.1) == pytest.approx(8.0, abs=0.01)
+        assert visit.troubles == []
+
+
 def test_a_link_that_cites_a_second_plays_from_that_second(visiting: Any, path: str) -> None:
     with visiting() as visit:
         visit.page.goto(f"{path}?t=5.25")

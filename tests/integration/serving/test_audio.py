@@ -57,6 +57,7 @@ def test_a_recording_is_heard_byte_for_byte_out_of_its_archive(
     said = client.get(path_of(a_day))
     assert (said.status_code, said.mimetype, said.data) == (200, "audio/wav", sounds.bytes["hello"])
     assert said.headers["Accept-Ranges"] == "bytes"
+    assert said.headers["Content-Disposition"] == f"inline; filename=recording-{a_day.ids['hello']}.wav"
     assert said.headers["X-Content-Type-Options"] == "nosniff"
     assert said.headers["Cache-Control"] == "no-store"
     assert client.get(f"/recordings/{a_day.ids['hello']}/audio").data == said.data
@@ -201,6 +202,9 @@ def test_what_is_no_audio_is_not_sent_even_if_it_is_what_was_there(
 ) -> None:
     sounds.keep()
     assert refused(client, a_day, "hostile") == "It cannot be heard: it is an HTML page, not audio."
+    sounds.say("UPDATE recordings SET failure_class = 'not_audio' WHERE id = %s", one="quarantined")
+    said = "It was set aside as not_audio: there is nothing to be heard."
+    assert refused(client, a_day, "quarantined") == foretold(client, a_day, "quarantined") == said
 
 
 @pytest.mark.parametrize("trap", ["link", "folder", "up", "absolute", "fifo", "directory", "nul"])
