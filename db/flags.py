@@ -159,7 +159,7 @@ def unjudged_lately(connection: Connection, *, rules: int, lately: timedelta, li
 
 @translated()
 def overview(connection: Connection, day: Day) -> dict[str, Any]:
-    """Of a day: `flags`, how many recordings have each; `flagged`, how many have any; and the `denominator`."""
+    """Of a day: `quality_flags`, how many recordings have each; `flagged`, how many have any; and the `denominator`."""
     tally = day.summary if days.is_finished(day) and day.summary is not None else days.tally(connection, day.id)
     where = {"day_id": day.id}
     judged = connection.execute(SQL["progress"], where).fetchone()
@@ -167,7 +167,7 @@ def overview(connection: Connection, day: Day) -> dict[str, Any]:
     assert judged is not None and flagged is not None
     counted = {row["flag"]: row["recordings"] for row in connection.execute(SQL["counts"], where)}
     return {
-        "flags": {flag.value: counted.pop(flag.value, 0) for flag in QualityFlag} | counted,
+        "quality_flags": {flag.value: counted.pop(flag.value, 0) for flag in QualityFlag} | counted,
         "flagged": flagged["recordings"],
         "denominator": {name: tally[name] for name in OUTCOMES}
         | {name: judged[name] for name in ("judged", "unjudged")},
@@ -179,7 +179,7 @@ def overview(connection: Connection, day: Day) -> dict[str, Any]:
 def page(
     connection: Connection, day_id: int, *, flag: str | None = None, after: int = 0, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """A day's flagged recordings after the id `after`, each with all its `flags` and the beginning of its text."""
+    """A day's flagged recordings after the id `after`, each with its `quality_flags` and the beginning of its text."""
     values = {"day_id": day_id, "flag": flag, "after": after, "limit": limit, "excerpt": EXCERPT}
     return connection.execute(SQL["page"], values).fetchall()
 

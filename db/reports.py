@@ -145,13 +145,13 @@ def versions(connection: Connection, recording_id: int) -> list[dict[str, Any]]:
 
 @translated()
 def pinned(connection: Connection, recording_id: int, version: int) -> dict[str, Any] | None:
-    """One version of a recording's transcript with its `segments`, `chunks`, receipt and quality `flags`; None if there
+    """One version of a recording's transcript with its `segments`, `chunks`, receipt and `quality_flags`; None if there
     is none that may be shown."""
     row = connection.execute(SQL["pinned"], {"id": recording_id, "version": version}).fetchone()
     if row is None:
         return None
     flags = connection.execute(SQL["flags_of"], {"transcript_id": row["id"]}).fetchall()
-    return formats.opened(row) | {"quality": flags}
+    return formats.opened(row) | {"quality_flags": flags}
 
 
 @translated()

@@ -180,7 +180,7 @@ class Examples:
 
 
 def _side(row: Row, side: str) -> dict[str, Any]:
-    return {name: row[f"{side}_{name}"] for name in ("version", "language", "text", "flags", "current")}
+    return {name: row[f"{side}_{name}"] for name in ("version", "language", "text", "quality_flags", "current")}
 
 
 def compare(pages: Iterable[Sequence[Row]], *, recordings: int, examples: int, about: Row) -> tuple[Tally, Examples]:
@@ -214,5 +214,5 @@ def _count(tally: Tally, row: Row, changed: Change) -> None:
     if not row["judged"]:
         return
     tally.judged += 1
-    tally.gained.update(set(row["b_flags"]) - set(row["a_flags"]))
-    tally.lost.update(set(row["a_flags"]) - set(row["b_flags"]))
+    tally.gained.update(set(row["b_quality_flags"]) - set(row["a_quality_flags"]))
+    tally.lost.update(set(row["a_quality_flags"]) - set(row["b_quality_flags"]))

@@ -101,7 +101,7 @@ WITH here AS (
 SELECT r.id, r.meta_id, s.slot, s.name AS shard, r.ordinal, r.state, r.seconds, t.version, t.language,
     left(t.text, %(excerpt)s) AS excerpt, length(t.text) > %(excerpt)s AS cut,
     (SELECT jsonb_agg(jsonb_build_object('flag', f.flag, 'value', f.value, 'detail', f.detail) ORDER BY f.flag)
-     FROM flags f WHERE f.transcript_id = here.id) AS flags
+     FROM flags f WHERE f.transcript_id = here.id) AS quality_flags
 FROM here JOIN recordings r ON r.id = here.recording_id JOIN transcripts t ON t.id = here.id
 JOIN shards s ON s.id = r.shard_id ORDER BY r.id;
 

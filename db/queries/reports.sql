@@ -9,8 +9,8 @@ SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 -- name: recording
 -- One recording by its id of the ledger, with what its platform says of it; an unsealed one has no words.
 SELECT r.id, i.name AS site, d.date, s.slot, s.id AS shard_id, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256,
-    r.state, r.seconds, r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    r.state, r.seconds, r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage,
     u.id AS receipt_id, u.receipt, u.key AS run_key, to_jsonb(m) - 'day_id' - 'meta_id' AS metadata
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
@@ -79,7 +79,7 @@ WHERE s.state = 'leased' ORDER BY d.date, s.id LIMIT %(limit)s;
 -- name: pinned
 -- A version that may be shown: of a sealed part, or the one the world sees.
 SELECT t.id, t.version, t.created, t.outcome, t.language, t.language_probability, t.text, t.words, t.chunks, t.word_count,
-    t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags, t.run_key,
+    t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, r.flags || t.flags AS flags, t.run_key,
     u.id AS receipt_id, u.receipt, coalesce(t.id = r.current_id, false) AS current
 FROM transcripts t JOIN recordings r ON r.id = t.recording_id JOIN parts p ON p.id = t.part_id JOIN runs u ON u.id = t.run_id
 WHERE t.recording_id = %(id)s AND t.version = %(version)s AND (p.state = 'sealed' OR t.id = r.current_id);

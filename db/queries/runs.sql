@@ -43,8 +43,8 @@ SELECT id FROM recordings WHERE day_id = %(day_id)s AND state <> 'provisional' O
 SELECT r.id, r.meta_id, a.id AS a_id, b.id AS b_id, a.version AS a_version, b.version AS b_version,
     a.language AS a_language, b.language AS b_language,
     CASE WHEN b.id IS NOT NULL THEN a.text END AS a_text, CASE WHEN a.id IS NOT NULL THEN b.text END AS b_text,
-    ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = a.id ORDER BY f.flag COLLATE "C") AS a_flags,
-    ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = b.id ORDER BY f.flag COLLATE "C") AS b_flags,
+    ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = a.id ORDER BY f.flag COLLATE "C") AS a_quality_flags,
+    ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = b.id ORDER BY f.flag COLLATE "C") AS b_quality_flags,
     coalesce(r.current_id = a.id, false) AS a_current, coalesce(r.current_id = b.id, false) AS b_current,
     coalesce(s.judged > 0, false) AS judged
 FROM recordings r JOIN shards s ON s.id = r.shard_id

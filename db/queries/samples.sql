@@ -1,7 +1,7 @@
 -- name: frame
 -- Of these recordings, those that can be drawn: with a transcript that readers see. No words: only what strata go by.
 SELECT r.id, r.sha256, r.ordinal, r.state, r.current_id AS transcript_id, s.name AS shard, i.name AS site, d.date, t.language,
-    coalesce(s.judged > 0, false) AS judged, ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = t.id ORDER BY f.flag COLLATE "C") AS flags
+    coalesce(s.judged > 0, false) AS judged, ARRAY(SELECT f.flag FROM flags f WHERE f.transcript_id = t.id ORDER BY f.flag COLLATE "C") AS quality_flags
 FROM recordings r JOIN transcripts t ON t.id = r.current_id JOIN shards s ON s.id = r.shard_id
 JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 WHERE r.id = ANY (%(ids)s) ORDER BY r.id;

@@ -41,9 +41,10 @@ ORDER BY d.date, i.name LIMIT 50;
 
 -- name: recordings
 -- The recordings of a day that the world may see (sealed shards), in the order of the day, one page after a key.
-SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.state, r.seconds, r.flags, r.sha256,
+SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.state, r.seconds, r.flags || coalesce(t.flags, '{}') AS flags,
+    r.sha256,
     r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage,
     u.receipt, u.key AS run_key
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id
@@ -54,8 +55,8 @@ ORDER BY r.id LIMIT %(limit)s;
 -- name: find
 -- Recordings by their id of the ledger or their name's stem; unsealed ones are named, without their words.
 SELECT r.id, i.name AS site, d.date, s.slot, s.name AS shard, r.ordinal, r.meta_id, r.name, r.size, r.sha256, r.state, r.seconds,
-    r.flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
-    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage, t.flags AS transcript_flags,
+    r.flags || coalesce(t.flags, '{}') AS flags, r.failure_class, r.failure_reason, t.version, t.language, t.language_probability, t.text, t.words, t.word_count,
+    t.chunks, t.avg_logprob, t.no_speech_prob, t.compression_ratio, t.coverage,
     u.receipt, u.key AS run_key
 FROM recordings r JOIN shards s ON s.id = r.shard_id JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
 LEFT JOIN transcripts t ON t.id = r.current_id LEFT JOIN runs u ON u.id = t.run_id

@@ -82,7 +82,7 @@ def _table(app: App, told: list[dict[str, Any]], flag: str | None) -> None:
     transcripts = sum(_transcripts(one) for one in told)
     rows = []
     for name in (flag,) if flag else FLAGS:
-        count = sum(one["flags"][name] for one in told)
+        count = sum(one["quality_flags"][name] for one in told)
         share = f"{100 * count / transcripts:.1f} %" if transcripts else "-"
         rows.append({"flag": name, "recordings": count, "share": share, "means": TABLE[name].says})
     columns = [Column("flag"), Column("recordings", right=True), Column("share", right=True), Column("means")]
@@ -92,7 +92,7 @@ def _table(app: App, told: list[dict[str, Any]], flag: str | None) -> None:
 def _show(app: App, on: date, row: Mapping[str, Any], flag: str | None) -> None:
     place = " ".join(str(part) for part in (on, row["slot"]) if part)
     app.display.passage(f"{row['id']}  {place}  {row['meta_id']}  {row['language'] or ''}".rstrip())
-    for one in row["flags"]:
+    for one in row["quality_flags"]:
         if flag in (None, one["flag"]):
             app.display.passage(f"    {one['flag']}: {one['detail']}")
     if row["excerpt"]:

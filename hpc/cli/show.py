@@ -81,7 +81,6 @@ def _why(row: Mapping[str, Any]) -> str:
 
 
 def _show(app: App, row: Mapping[str, Any]) -> None:
-    flags = [*row["flags"], *(row["transcript_flags"] or ())]
     about: dict[str, Any] = {
         "recording": row["id"],
         "own id": row["meta_id"],
@@ -98,8 +97,8 @@ def _show(app: App, row: Mapping[str, Any]) -> None:
         about["language"] = row["language"] if sure is None else f"{row['language']} ({100 * sure:.0f} %)"
     if row["chunks"]:
         about["chunks"] = _worst(row)
-    if flags:
-        about["flags"] = flags
+    if row["flags"]:
+        about["flags"] = row["flags"]
     if row["receipt"]:
         about["made by"] = _briefly(row)
     about |= {key.replace("_", " "): value for key, value in (row["metadata"] or {}).items() if value is not None}

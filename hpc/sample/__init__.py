@@ -63,7 +63,7 @@ def _flag(row: Row) -> str:
     """The flag, if it is one: with several the strata would be as many as their combinations."""
     if not row["judged"]:
         return UNJUDGED
-    flags = row["flags"]
+    flags = row["quality_flags"]
     return SEVERAL if len(flags) > 1 else flags[0] if flags else NOTHING
 
 

@@ -26,8 +26,3 @@ def the_recording(recording_id: int) -> dict[str, Any]:
 def following(route: str, found: Sequence[Mapping[str, Any]], limit: int, **place: Any) -> str | None:
     """Where the next page of recordings is; None after the last."""
     return url_for(route, **place, limit=limit, after=found[-1]["id"]) if len(found) == limit else None
-
-
-def all_flags(row: Mapping[str, Any]) -> list[str]:
-    """What was marked of a recording while it was decoded and transcribed."""
-    return [*row["flags"], *(row["transcript_flags"] or ())]

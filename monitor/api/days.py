@@ -11,7 +11,7 @@ from db.days import Day
 from db.states import DayState, QualityFlag
 from monitor import asked
 from monitor.answers import answer
-from monitor.api.base import all_flags, following, v1
+from monitor.api.base import following, v1
 from monitor.documents import course as documents
 from monitor.named import site_asked, the_day
 from monitor.store import ledger
@@ -20,7 +20,7 @@ _OF_DAY = ("site", "date", "state", "revision", "message", "started", "finished"
 _OF_PAGE = (
     "id", "slot", "shard", "ordinal", "meta_id", "state", "seconds", "language", "language_probability",
     "avg_logprob", "no_speech_prob", "compression_ratio", "coverage", "text", "word_count", "failure_class",
-    "failure_reason", "version", "run_key",
+    "failure_reason", "version", "run_key", "flags",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def quality(site: str, date: str) -> Response:
 
 @v1.get("/days/<site>/<date>/flags")
 def list_flagged(site: str, date: str) -> Response:
-    """A day's flagged recordings with their flags, a page after the id `after`."""
+    """A day's flagged recordings with their quality flags, a page after the id `after`."""
     asked.known("flag", "after", "limit")
     day = the_day(site, date)
     flag, limit = asked.one_of("flag", QualityFlag), asked.limit()
@@ -103,4 +103,4 @@ def _slots(day: Day) -> list[dict[str, Any]]:
 
 
 def _on_a_page(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in _OF_PAGE} | {"flags": all_flags(row)}
+    return {key: row[key] for key in _OF_PAGE}

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 from db import flags, formats, reports
 from monitor import asked, hidden, named
 from monitor.answers import MIMETYPES, answer, inert
-from monitor.api.base import all_flags, the_recording, v1
+from monitor.api.base import the_recording, v1
 from monitor.documents import recording as documents
 from monitor.store import ledger
 
@@ -20,11 +20,10 @@ def one_recording(recording_id: int) -> Response:
     """A recording whole: words, receipt, versions, why it is suspect, and what its platform says of it."""
     asked.known("version")
     row, pinned = _in_version(recording_id)
-    suspect = flags.of_recording(ledger(), recording_id) if pinned is None else pinned["quality"]
-    whole = {key: value for key, value in row.items() if key != "transcript_flags"}
+    suspect = flags.of_recording(ledger(), recording_id) if pinned is None else pinned["quality_flags"]
     versions = reports.versions(ledger(), recording_id)
     audio = documents.audio(ledger(), recording_id)
-    return answer(whole | {"flags": all_flags(row), "quality": suspect, "versions": versions, "audio": audio})
+    return answer(row | {"quality_flags": suspect, "versions": versions, "audio": audio})
 
 
 @v1.get(f"/recordings/<{asked.ID}:recording_id>.<any({','.join(formats.KINDS)}):kind>")

@@ -21,10 +21,10 @@ def recording(connection: Connection, recording_id: int, version: int | None) ->
     shown = None if wanted is None else reports.pinned(connection, recording_id, wanted)
     about = (
         "id", "site", "date", "slot", "shard_id", "shard", "ordinal", "meta_id", "name", "size", "sha256", "state",
-        "seconds", "flags", "failure_class", "failure_reason", "metadata",
+        "seconds", "failure_class", "failure_reason", "metadata",
     )  # fmt: skip
     return {key: row[key] for key in about} | {
-        "shown": shown, "versions": reports.versions(connection, recording_id),
+        "flags": (shown or row)["flags"], "shown": shown, "versions": reports.versions(connection, recording_id),
         "captions": reports.captions(connection, recording_id), "kinds": list(formats.KINDS),
         "audio": audio(connection, recording_id),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -293,7 +294,7 @@ def test_only_the_version_that_the_world_sees_counts_and_every_version_is_judged
     )
     assert judge_shard(a_day.connection, judged["shard"]) == 5  # the older version keeps its own
     assert flags.of_recording(a_day.connection, judged["loop"]) == []
-    assert flags.overview(a_day.connection, a_day.open)["flags"]["repetition"] == 1
+    assert flags.overview(a_day.connection, a_day.open)["quality_flags"]["repetition"] == 1
     assert judged["loop"] not in [row["id"] for row in flags.page(a_day.connection, a_day.open.id)]
 
 
@@ -361,7 +362,7 @@ def client(a_day: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_api_counts_a_days_flags_with_their_denominator(client: Any, a_day: Any, judged: dict[str, int]) -> None:
     said = client.get(f"{DAY}/quality").get_json()
     assert said == {
-        "site": "zurich", "date": "2025-01-31", "flags": COUNTS, "flagged": 4, "denominator": DENOMINATOR,
+        "site": "zurich", "date": "2025-01-31", "quality_flags": COUNTS, "flagged": 4, "denominator": DENOMINATOR,
         "rules": RULES,
     }  # fmt: skip
     a_day.connection.execute("UPDATE shards SET judged = CASE slot WHEN '23_50' THEN -7 END")
@@ -375,12 +376,12 @@ def test_the_api_lists_flagged_recordings_page_by_page_each_once(client: Any, ju
         page = client.get(place).get_json()
         rows += page["recordings"]
         place = page["next"]
-    assert {row["meta_id"]: [flag["flag"] for flag in row["flags"]] for row in rows} == FOUND
+    assert {row["meta_id"]: [flag["flag"] for flag in row["quality_flags"]] for row in rows} == FOUND
     assert [row["id"] for row in rows] == sorted(judged[name] for name in FOUND)
 
     [only] = client.get(f"{DAY}/flags?flag=long_word").get_json()["recordings"]
     assert (only["meta_id"], only["cut"], len(only["excerpt"])) == ("hostile", True, flags.EXCERPT)
-    assert [flag["value"] for flag in only["flags"] if flag["flag"] == "long_word"] == [300.0]
+    assert [flag["value"] for flag in only["quality_flags"] if flag["flag"] == "long_word"] == [300.0]
     assert client.get(f"{DAY}/flags?flag=gap").get_json() == {"recordings": [], "next": None}
 
 
@@ -393,8 +394,30 @@ def test_the_api_refuses_a_flag_that_there_is_not_and_tells_no_tag(client: Any, 
 
 def test_the_api_tells_of_a_recording_why_it_is_suspect(client: Any, judged: dict[str, int]) -> None:
     said = client.get(f"/api/v1/recordings/{judged['known']}").get_json()
-    assert said["quality"] == [{"flag": "known_phrase", "value": 1.0, "detail": "Thanks for watching (the whole text)"}]
-    assert said["flags"] == ["multichannel", "unaligned"]  # what decoder and engine noticed, as ever
+    assert said["quality_flags"] == [
+        {"flag": "known_phrase", "value": 1.0, "detail": "Thanks for watching (the whole text)"}
+    ]
+
+
+def test_flags_are_what_decoder_and_engine_noticed_and_quality_flags_why_it_is_suspect_wherever_either_is_told(
+    client: Any, judged: dict[str, int], answer: Callable[..., Any], tmp_path: Path
+) -> None:
+    known = f"/api/v1/recordings/{judged['known']}"
+    listed = {row["id"]: row for row in client.get(f"{DAY}/recordings").get_json()["recordings"]}
+    answer("export", "--date", "2025-01-31", "--partial", "--out", str(tmp_path), "--format", "jsonl")
+    [file] = tmp_path.rglob("*.jsonl")
+    exported = {row["id"]: row for row in map(json.loads, file.read_text().splitlines()) if "id" in row}
+    told = [
+        client.get(known).get_json(), client.get(f"{known}?version=1").get_json(), listed[judged["known"]],
+        client.get(f"{known}.json").get_json()["recording"], answer("show", str(judged["known"])),
+        exported[judged["known"]],
+    ]  # fmt: skip
+    assert [one["flags"] for one in told] == [["multichannel", "unaligned"]] * len(told)
+    assert [name for one in told for name in ("transcript_flags", "quality") if name in one] == []
+    assert "multichannel, unaligned" in client.get(f"/recordings/{judged['known']}").text
+    suspect = [told[0], told[1], told[5], *client.get(f"{DAY}/flags?flag=known_phrase").get_json()["recordings"]]
+    suspect += answer("quality", "2025-01-31", "--flag", "known_phrase")["days"][0]["examples"]
+    assert [[flag["flag"] for flag in one["quality_flags"]] for one in suspect] == [["known_phrase"]] * 5
 
 
 def test_quality_prints_flags_with_their_share_then_examples_then_the_denominator(
@@ -434,12 +457,13 @@ def test_quality_judges_what_is_not_judged_yet_and_all_when_it_is_told_to(
     assert [(day["date"], day["flagged"], day["denominator"]["unjudged"]) for day in said] == [
         ("2025-01-30", 0, 0), ("2025-01-31", 4, 0),
     ]  # fmt: skip
-    assert (said[1]["flags"], said[1]["denominator"]) == (COUNTS, DENOMINATOR)
-    assert {row["meta_id"]: [flag["flag"] for flag in row["flags"]] for row in said[1]["examples"]} == FOUND
+    assert (said[1]["quality_flags"], said[1]["denominator"]) == (COUNTS, DENOMINATOR)
+    assert {row["meta_id"]: [flag["flag"] for flag in row["quality_flags"]] for row in said[1]["examples"]} == FOUND
 
     a_day.connection.execute("UPDATE flags SET detail = 'stale'")
-    assert {flag["detail"] for flag in answer("quality", "2025-01-31")["days"][0]["examples"][0]["flags"]} == {"stale"}
-    again = answer("quality", "2025-01-31", "--rejudge")["days"][0]["examples"][0]["flags"]
+    first = answer("quality", "2025-01-31")["days"][0]["examples"][0]["quality_flags"]
+    assert {flag["detail"] for flag in first} == {"stale"}
+    again = answer("quality", "2025-01-31", "--rejudge")["days"][0]["examples"][0]["quality_flags"]
     assert "stale" not in {flag["detail"] for flag in again}
 
 

@@ -80,7 +80,7 @@ def framed(number: int, *, language: str | None = "en", **more: Any) -> dict[str
     return {
         "id": number, "sha256": number.to_bytes(32), "ordinal": number, "state": "transcribed", "shard": "0_x.tar.xz",
         "transcript_id": 1000 + number, "site": "zurich", "date": date(2025, 1, 31), "language": language,
-        "judged": True, "flags": [],
+        "judged": True, "quality_flags": [],
     } | more  # fmt: skip
 
 
@@ -150,8 +150,8 @@ def test_the_order_of_places_tells_no_stratum() -> None:
         ({}, [], "all"),
         ({}, ["language", "flag"], "language=en flag=none"),
         ({"language": None}, ["language"], "language=none"),
-        ({"flags": ["gap"]}, ["flag"], "flag=gap"),
-        ({"flags": ["gap", "unsure"]}, ["flag"], "flag=several"),
+        ({"quality_flags": ["gap"]}, ["flag"], "flag=gap"),
+        ({"quality_flags": ["gap", "unsure"]}, ["flag"], "flag=several"),
         ({"judged": False}, ["flag"], "flag=unjudged"),
         ({}, ["site", "state", "day"], "site=zurich state=transcribed day=2025-01-31"),
     ],

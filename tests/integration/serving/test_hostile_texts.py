@@ -195,6 +195,6 @@ def test_no_text_adds_an_element_to_any_page_or_is_changed_on_its_way_to_a_progr
     recording = told[f"/api/v1{hello}"]
     assert {recording["metadata"][name] for name in ("author_name", "music_title")} == {f"de calm{text}"}
     assert recording["meta_id"] == f"7000000000000000001 calm{text}"
-    assert recording["quality"][0]["detail"] == f"so calm{text}"
+    assert recording["quality_flags"][0]["detail"] == f"so calm{text}"
     assert {job["message"] for job in told["/api/v1/cluster"]["live"]} == {f"it waits calm{text}"}
     assert told[f"/api/v1{day}"]["message"] == f"so calm{text}"
