@@ -63,15 +63,17 @@ FROM (SELECT record FROM job_tasks WHERE record IS NOT NULL AND ended IS NOT NUL
 -- name: gpus
 -- Hours of GPUs that our tasks held, of all that there ever were (a row a start: few); and of the last 500 that ended, how
 -- much of their time the engine was at work, and the middle one's seconds of audio by second of work.
-WITH held AS (
-    SELECT k.ended, k.record, greatest(extract(epoch FROM coalesce(k.ended, j.finished, clock_timestamp()) - k.began), 0)::float8 AS seconds,
-        CASE WHEN j.settings ->> 'gres' ~ 'gpu' THEN coalesce(substring(j.settings ->> 'gres' FROM ':([0-9]{1,3})$')::integer, 1) ELSE 0 END AS gpus
-    FROM job_tasks k JOIN jobs j ON j.id = k.job_id WHERE j.kind IN ('process', 'redo') AND k.began IS NOT NULL
+WITH asked AS (
+    SELECT id, finished, CASE WHEN settings ->> 'gres' ~ 'gpu'
+        THEN coalesce(substring(settings ->> 'gres' FROM ':([0-9]{1,3})$')::integer, 1) ELSE 0 END AS gpus
+    FROM jobs WHERE kind IN ('process', 'redo')
 ), recent AS (
-    SELECT seconds, (record ->> 'engine_seconds')::float8 AS engine, (record ->> 'work_seconds')::float8 AS work,
-        (record ->> 'audio_seconds')::float8 AS audio
-    FROM held WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 500
+    SELECT greatest(extract(epoch FROM k.ended - k.began), 0)::float8 AS seconds, (k.record ->> 'engine_seconds')::float8 AS engine,
+        (k.record ->> 'work_seconds')::float8 AS work, (k.record ->> 'audio_seconds')::float8 AS audio
+    FROM (SELECT o.ended, o.began, o.record FROM job_tasks o JOIN asked j ON j.id = o.job_id
+        WHERE o.began IS NOT NULL AND o.ended IS NOT NULL ORDER BY o.ended DESC LIMIT 500) k
 )
-SELECT (SELECT coalesce(sum(seconds * gpus), 0) / 3600 FROM held) AS hours,
+SELECT (SELECT coalesce(sum(j.gpus * greatest(extract(epoch FROM coalesce(k.ended, j.finished, clock_timestamp()) - k.began), 0)), 0)::float8 / 3600
+        FROM job_tasks k JOIN asked j ON j.id = k.job_id WHERE j.gpus > 0 AND k.began IS NOT NULL) AS hours,
     (SELECT sum(engine) / nullif(sum(seconds), 0) FROM recent) AS busy, (SELECT count(*) FROM recent) AS tasks,
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY audio / work) FROM recent WHERE audio > 0 AND work > 0) AS real_time;

@@ -20,12 +20,13 @@ WITH scope AS (
     SELECT (summary ->> 'shards')::bigint AS shards, (summary ->> 'failed_shards')::bigint AS failed,
         (summary ->> 'missing_files')::bigint AS missing, 0 AS coming FROM scope WHERE told
     UNION ALL
-    SELECT count(*), count(*) FILTER (WHERE s.state = 'failed'), 0, 0
-    FROM shards s JOIN scope ON scope.id = s.day_id AND NOT scope.told
-    UNION ALL
-    SELECT 0, 0, count(*) FILTER (WHERE f.state <> 'listed'), count(*) FILTER (WHERE f.state = 'listed')
-    FROM files f JOIN scope ON scope.id = f.day_id AND NOT scope.told WHERE f.kind IN ('archive', 'loose')
-        AND (f.state IN ('listed', 'missing', 'wrong', 'waived') OR (f.state = 'gone' AND f.arrived IS NULL))
+    SELECT s.shards, s.failed, f.missing, f.coming FROM scope -- day by day: the server must not read all that there is
+    CROSS JOIN LATERAL (SELECT count(*) AS shards, count(*) FILTER (WHERE state = 'failed') AS failed
+        FROM shards WHERE day_id = scope.id) s
+    CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE state <> 'listed') AS missing, count(*) FILTER (WHERE state = 'listed') AS coming
+        FROM files WHERE day_id = scope.id AND kind IN ('archive', 'loose')
+            AND (state IN ('listed', 'missing', 'wrong', 'waived') OR (state = 'gone' AND arrived IS NULL))) f
+    WHERE NOT scope.told
 )
 SELECT coalesce(sum(transcribed), 0)::bigint AS transcribed, coalesce(sum(no_speech), 0)::bigint AS no_speech,
     coalesce(sum(quarantined), 0)::bigint AS quarantined, coalesce(sum(unsealed), 0)::bigint AS unsealed,
