@@ -146,6 +146,18 @@ class Plan:
         """Of ALIGN: the run that wrote the texts, as its receipt says it."""
         return self.receipt["text"] if self.stage == ALIGN else None
 
+    def foreseen(self) -> list[dict[str, Any]]:
+        """What was expected against what then was, in seconds, with the error as a share of what was: of the engine's
+        own time, and from the opening to the end (expected of SLURM's tasks). Empty until both are known."""
+        engine, whole = self.estimate.get("engine_hours"), self.estimate.get("finish_hours")
+        took = (self.finished - self.started).total_seconds() if self.started and self.finished else None
+        known = (("engine", engine, (self.summary or {}).get("engine_seconds")), ("whole", whole, took))
+        return [
+            {"of": of, "expected": hours * 3600, "was": was, "error": (hours * 3600 - was) / was}
+            for of, hours, was in known
+            if hours is not None and was and self.summary is not None
+        ]
+
 
 @translated()
 def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:

@@ -63,7 +63,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
     """Show a plan: what it is of, what it costs, how far it is."""
     from db import plans
     from hpc import wiring
-    from hpc.cli.reprocess import changed
+    from hpc.cli.reprocess import changed, foreseen
 
     with wiring.session(app.settings) as session:
         plan = session(plans.get, plan_id)
@@ -82,6 +82,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
     if app.as_json:
         more = {
             "estimate": plan.estimate,
+            "foreseen": plan.foreseen(),
             "summary": plan.summary,
             "receipt": plan.receipt,
             "selection": plan.selection,
@@ -101,6 +102,8 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
         told["waits for"] = f"{awaited['archives']} archives that were let go, {awaited['moving']} of them on their way"
     if changes := (plan.summary or {}).get("changes"):
         told["changes"] = changed(changes)
+    if compared := foreseen(plan):
+        told["foreseen"] = compared
     app.display.record(told)
     counted = [Column(name, right=True) for name in ("recordings", "remade", "known", "failed")]
     app.display.table(days, [Column("site"), Column("date"), Column("shards", "archives", right=True), *counted])

@@ -331,7 +331,7 @@ def _work(app: App, session: Session, plan: Plan) -> None:
     summary = dict(done.summary or session(plans.outcomes, plan.id))
     said = {"plan": done.id, "stage": done.stage, "state": done.state, **summary, "took": clock(seconds)}
     if plan.stage != plans.ENRICH:
-        said["expected"] = _expected(done)
+        said["foreseen"] = done.foreseen() if app.as_json else foreseen(done) or "nothing was measured before"
     elif not app.as_json:
         said["changes"] = changed(summary.get("changes", {}))
     app.display.record(said)
@@ -364,12 +364,13 @@ def changed(changes: Mapping[str, Mapping[str, int]]) -> str:
     return ", ".join(told) or "no flag"
 
 
-def _expected(plan: Plan) -> str:
-    hours = plan.estimate.get("engine_hours")
-    took = (plan.summary or {}).get("engine_seconds")
-    if hours is None or not took:
-        return "nothing was measured before"
-    return f"{clock(hours * 3600)} of the engine; it was {clock(took)} ({100 * (hours * 3600 - took) / took:+.0f} %)"
+def foreseen(plan: Plan) -> str:
+    """What was expected, and what it came to."""
+    return ", ".join(
+        f"{'of the engine' if one['of'] == 'engine' else 'from opening to end'} {clock(one['expected'])} expected,"
+        f" it was {clock(one['was'])} ({100 * one['error']:+.0f} %)"
+        for one in plan.foreseen()
+    )
 
 
 def _made(summary: Mapping[str, Any], stage: str) -> str:

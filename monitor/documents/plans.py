@@ -47,7 +47,7 @@ def plan(connection: Connection, one: Plan) -> dict[str, Any]:
         "finished",
     )
     return {name: getattr(one, name) for name in names} | {
-        "selection": one.selection, "estimate": one.estimate, "summary": one.summary,
+        "selection": one.selection, "estimate": one.estimate, "foreseen": one.foreseen(), "summary": one.summary,
         "outcomes": plans.outcomes(connection, one.id), "awaited": plans.awaited(connection, one.id),
         "reasons": plans.by_reason(connection, one.id)[:500],
         "commands": _commands(one),
