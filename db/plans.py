@@ -90,6 +90,10 @@ class Alignable:
     forced_by: int | None = None  # the plan that was told to write them although the key was there; 0: none; None: any
     languages: tuple[str, ...] | None = None  # that there is an aligner for; None: any
 
+    def values(self) -> dict[str, Any]:
+        """The query's parameters."""
+        return asdict(self) | {"languages": None if self.languages is None else list(self.languages)}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -168,7 +172,7 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
         if wish.stage == ENRICH:
             connection.execute(SQL["keep_transcribed"])
         if wish.alignable is not None:
-            connection.execute(SQL["keep_alignable"], asdict(wish.alignable))
+            connection.execute(SQL["keep_alignable"], wish.alignable.values())
         known = 0 if wish.forced else _known(connection, wish)
         missing = _one(connection, "shards_missing")
         plan_id = _one(connection, "put_plan", **_stored(selection, wish))["id"]
@@ -211,7 +215,7 @@ def texts(connection: Connection, selection: Selection, wanted: Alignable) -> li
         if not _pick(connection, selection, b""):
             raise BadData(NO_DAY)
         _keep_named(connection, selection.names)
-        connection.execute(SQL["keep_alignable"], asdict(wanted))
+        connection.execute(SQL["keep_alignable"], wanted.values())
         return connection.execute(SQL["texts"]).fetchall()
 
 

@@ -254,3 +254,28 @@ def test_a_plan_is_judged_by_whoever_has_the_role_for_it(
     session.connection().execute(SQL("SET ROLE {}").format(Identifier(getattr(roles, judge))))
     assert enrich(session, plan.id, stop=go) == 2
     assert plans.get(a_day.connection, plan.id).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("languages", "names"),
+    [
+        (None, {"calm", "hello", "hostile", "injection"}),
+        (("de", "fr"), {"hostile"}),
+        (("en",), {"calm", "hello", "injection"}),
+        ((), set()),
+    ],
+)
+def test_what_is_aligned_says_something_in_a_language_that_there_is_an_aligner_for(
+    a_day: Any, session: Session, languages: tuple[str, ...] | None, names: set[str]
+) -> None:
+    able = plans.Alignable(None, languages=languages)
+    everything = Selection((Criterion("all"),))
+    found = session(plans.texts, everything, able)
+    assert sum(text["recordings"] for text in found) == len(names)
+    if not names:
+        return
+    [text] = found
+    able = plans.Alignable(text["key"][:8], text["forced_by"], languages)
+    how = plans.Wish("me", "", b"n" * 16, {"text": text}, stage="align", alignable=able)
+    drawn = session(plans.draw, everything, how)
+    assert outcomes(a_day, drawn.id) == dict.fromkeys(names)
