@@ -19,6 +19,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from db.names import display
+from db.printable import plain
 
 READER = "DAYSCRIBE_MONITOR_AUDIO"  # the command that reads a recording out of its file; unset: nobody hears anything
 MEGABYTES = "DAYSCRIBE_SERVE__AUDIO_MB"  # the setting of this name, as the command line knows it
@@ -118,7 +119,8 @@ class Clips:
             raise NotHere(f"It cannot be heard: {said.stderr.decode('utf-8', 'replace')}.")
         kind, _, data = said.stdout.partition(b"\n")
         if said.returncode or kind.decode("ascii", "replace") not in SUFFIXES:
-            current_app.logger.error("the reader of audio ended with %s", said.returncode)
+            last = said.stderr.decode("utf-8", "replace").rstrip().rpartition("\n")[2].partition(":")[0]  # no names
+            current_app.logger.error("the reader of audio ended with %s: %s", said.returncode, plain(last, 80))
             raise NotHere("It cannot be heard: reading its archive failed; the server's log shows how.")
         if len(data) != row["size"] or hashlib.sha256(data).digest() != row["sha256"]:
             raise NotHere("It cannot be heard: its archive holds other bytes than those that were transcribed.")

@@ -116,7 +116,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     if settings.serve.audio:
         from hpc.stages.clip_child import PROGRAM
 
-        environment[AUDIO] = shlex.join([sys.executable, "-I", "-c", PROGRAM, str(Path(__file__).parents[2])])
+        limit = (str(settings.worker.max_members), str(settings.worker.max_archive_gb << 30))
+        environment[AUDIO] = shlex.join([sys.executable, "-I", "-c", PROGRAM, str(Path(__file__).parents[2]), *limit])
     environment["DAYSCRIBE_LEDGER__REQUIRE_TLS"] = "yes" if settings.ledger.require_tls else "no"
     serve = settings.serve
     said: dict[str, list[object]] = {

@@ -27,12 +27,14 @@ KINDS = {
 }  # fmt: skip
 
 
-def main(loose: str, ordinal: str, size: str) -> None:
-    """Write its media type, a line end and its bytes; or a sentence on standard error, and leave with REFUSED."""
+def main(members: str, total_bytes: str, loose: str, ordinal: str, size: str) -> None:
+    """Write its media type, a line end and its bytes; or a sentence on standard error, and leave with REFUSED. An
+    archive's limits are those of workers, but for what is larger than the recording: it is stepped over, never held."""
     _shut_in(int(size))
     source = sys.stdin.buffer
+    limits = ArchiveLimits(members=int(members), member_bytes=int(size), total_bytes=int(total_bytes))
     try:
-        data = _whole(source, int(size)) if loose == "loose" else _member(source, int(ordinal), int(size))
+        data = _whole(source, int(size)) if loose == "loose" else _member(source, int(ordinal), limits)
         kind = _kind(data)
     except Broken as broken:
         sys.stderr.write(str(broken))
@@ -47,9 +49,8 @@ def _whole(source: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _member(source: BinaryIO, ordinal: int, size: int) -> bytes:
-    """Read as it was read to be transcribed, and no further; what is larger than it is stepped over, never held."""
-    limits = ArchiveLimits(member_bytes=size)
+def _member(source: BinaryIO, ordinal: int, limits: ArchiveLimits) -> bytes:
+    """Read as it was read to be transcribed, and no further."""
     try:
         walk = TarWalk(0, Inflow(source, limits), limits)
         found = next((one for one in walk if one.recording.ordinal == ordinal), None)

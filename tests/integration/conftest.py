@@ -262,5 +262,5 @@ def sounds(a_day: Ledgered) -> Sounds:
 @pytest.fixture
 def heard(no_server_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Applications that are made after this let recordings be heard, as `dayscribe serve` lets them."""
-    reader = [sys.executable, "-I", "-c", PROGRAM, str(Path(main.__file__).parents[2])]
+    reader = [sys.executable, "-I", "-c", PROGRAM, str(Path(main.__file__).parents[2]), "20000", str(1 << 30)]
     monkeypatch.setenv("DAYSCRIBE_MONITOR_AUDIO", shlex.join(reader))

@@ -171,6 +171,8 @@ def test_serve_lets_recordings_be_heard_only_where_the_setting_says_so(served: A
     ranged = urllib.request.Request(address + path, headers={"Range": "bytes=0-3"})
     with urllib.request.urlopen(ranged, timeout=60) as said:
         assert (said.status, said.read()) == (206, b"RIFF")
-    small, _ = served(DAYSCRIBE_SERVE__AUDIO="yes", DAYSCRIBE_SERVE__AUDIO_MB="1")
+    last = f"/api/v1/recordings/{sounds.day.ids['quarantined']}/audio"
+    small, _ = served(DAYSCRIBE_SERVE__AUDIO="yes", DAYSCRIBE_SERVE__AUDIO_MB="1", DAYSCRIBE_WORKER__MAX_MEMBERS="2")
+    assert "more than 2 members" in get(small + last)[1], "a worker would not have read it either"
     sounds.say("UPDATE recordings SET size = 1048577 WHERE id = %s")
     assert "larger than 1 MB" in get(small + path)[1]

@@ -289,6 +289,17 @@ def test_a_reader_that_hangs_dies_or_lies_is_not_believed(
     assert (said.status_code, said.mimetype) == (status, "application/problem+json")
 
 
+def test_how_a_reader_failed_is_logged_without_a_name(
+    app: Flask, client: FlaskClient, a_day: Any, sounds: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sounds.keep()
+    program = "echo Traceback >&2; echo 'ModuleNotFoundError: No module named sesame' >&2; exit 1"
+    app.extensions["clips"]._reader = ("sh", "-c", program)
+    assert "the server's log shows how" in refused(client, a_day)
+    assert "the reader of audio ended with 1: ModuleNotFoundError" in caplog.text
+    assert "sesame" not in caplog.text
+
+
 def test_the_newest_are_kept_and_no_more_than_a_server_can_hold(
     app: Flask, client: FlaskClient, a_day: Any, sounds: Any
 ) -> None:
