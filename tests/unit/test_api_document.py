@@ -71,6 +71,17 @@ def test_every_path_parameter_is_described(document: dict[str, Any]) -> None:
         assert described == set(re.findall(r"{(\w+)}", path))
 
 
+def test_every_parameter_of_a_query_says_what_it_may_be(document: dict[str, Any]) -> None:
+    said = ({"enum"}, {"format"}, {"pattern"}, {"minimum", "maximum"})
+    loose = [
+        (path, parameter["name"])
+        for path, operation in document["paths"].items()
+        for parameter in operation["get"].get("parameters", [])
+        if parameter["in"] == "query" and not any(one <= set(parameter["schema"]) for one in said)
+    ]
+    assert loose == []
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
         place: Any = document
