@@ -53,3 +53,36 @@ def test_a_plan_gets_jobs_makes_what_was_shown_and_moves_no_day(
         cluster.until(
             lambda: site.tick() and {job["state"] for job in site.jobs()} == {"succeeded"}, "the jobs are closed"
         )
+
+
+@pytest.mark.parametrize("reaches", ["true", "false"], ids=["with a ledger on the nodes", "without"])
+def test_jobs_that_align_time_the_words_of_texts_that_stay(
+    cluster: Any, site_on: Callable[..., AbstractContextManager[Any]], reaches: str
+) -> None:
+    seen = "SELECT r.id, t.text, t.version, t.words FROM recordings r JOIN transcripts t ON t.id = r.current_id"
+    with site_on(cluster, SCHEDULE__LEDGER_ON_NODES=reaches, SLURM__FIRST_TASKS="2") as site:
+        site.add(DATES[0], archives=2)
+        site.until_days("completed")
+
+        def readers_see() -> dict[int, tuple[str, int, bytes]]:
+            with connect(site.dsn) as connection:
+                return {row["id"]: (row["text"], row["version"], row["words"]) for row in connection.execute(seen)}
+
+        before = readers_see()
+        site.dayscribe("-q", "reprocess", "--date", DATES[0], "--stage", "align")
+
+        def done() -> bool:
+            site.tick()
+            with connect(site.dsn) as connection:
+                return plans.get(connection, 1).state == "done"
+
+        cluster.until(done, f"the plan is done: {site.jobs()}", 90)
+        with connect(site.dsn) as connection:
+            plan = plans.get(connection, 1)
+        assert plan.summary is not None
+        assert (plan.stage, plan.summary["remade"], plan.summary["failed"]) == ("align", len(before), 0)
+        after = readers_see()
+        assert {one: (text, version) for one, (text, version, _) in after.items()} == {
+            one: (text, 2) for one, (text, _, _) in before.items()
+        }
+        assert all(after[one][2] != before[one][2] for one in before), "the words have new times"
