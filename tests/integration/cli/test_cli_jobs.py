@@ -54,6 +54,9 @@ def test_a_tick_orders_and_the_jobs_can_be_looked_at(a_day: Any, answer: Callabl
     [job] = listed["jobs"]
     assert (job["site"], job["date"], job["state"], job["scheduler_id"]) == ("zurich", DAY, "submitted", "7")
     assert [tick["owner"] for tick in listed["ticks"]] == [getpass.getuser()]
+    for within, count in ((("--date", DAY), 1), (("--from", DAY), 1), (("--to", DAY), 1), (("--from", "2025-02-01"), 0),
+                          (("--to", "2025-01-30"), 0), (("--site", "basel"), 0)):  # fmt: skip
+        assert len(answer("jobs", "list", *within)["jobs"]) == count, within
     shown = answer("jobs", "show", str(job["id"]))
     assert shown["starts"] == []
     asked = (cluster / "asked").read_text()

@@ -154,6 +154,12 @@ def test_transfers_are_listed_and_one_that_is_over_cannot_be_stopped(shell: Shel
     shell("run", DAY, "--dry-run")
     [row] = shell.told("transfers", "list", "--date", DAY)
     assert (row["what"], row["state"], row["files"], row["expected_files"]) == ("archives", "succeeded", 1, 1)
+    for within, rows in (
+        (("--from", DAY, "--to", DAY), [row]),
+        (("--from", "2025-03-31"), []),
+        (("--to", "2025-03-29"), []),
+    ):
+        assert shell.told("transfers", "list", *within) == rows, within
     assert shell.told("transfers", "list", "--live") == []
     code, said = shell("transfers", "cancel", str(row["id"]))
     assert code == 65
