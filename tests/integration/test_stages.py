@@ -122,6 +122,17 @@ def test_enriching_judges_what_is_stored_says_what_changed_and_a_second_run_has_
     assert answer("plans", "show", str(shown["plan"]))["stage"] == "enrich"
 
 
+def test_page_and_api_tell_the_stage_and_what_changed(a_day: Any, session: Session, client: Any) -> None:
+    plan = draw(session, forced=True)
+    assert enrich(session, plan.id, stop=go) == 2
+    told = client.get(f"/api/v1/plans/{plan.id}").get_json()
+    assert (told["stage"], told["summary"]["changes"]["gap"]) == ("enrich", NOTHING | {"lost": 1})
+    page = " ".join(client.get(f"/plans/{plan.id}").get_data(as_text=True).split())
+    assert "flags are judged anew, from what is stored" in page
+    assert '<tr><td>gap</td><td class="number">0</td><td class="number">1</td><td class="number">0</td></tr>' in page
+    assert "<td>enrich</td><td>done</td>" in client.get("/plans").get_data(as_text=True)
+
+
 def test_exactly_what_was_shown_is_judged_and_a_shard_of_which_it_is_a_part_keeps_its_mark(
     a_day: Any, session: Session
 ) -> None:
