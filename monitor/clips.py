@@ -32,7 +32,8 @@ SUFFIXES = {  # of a downloaded file's name
     "audio/mp4": ".m4a", "audio/webm": ".webm", "audio/aiff": ".aiff", "audio/amr": ".amr",
 }  # fmt: skip
 NO_AUDIO = ("not_audio", "not_a_file", "duplicate_member")  # classes of failures
-_ENVIRONMENT = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")  # a reader needs no secrets
+_KEPT = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")  # of the environment: a reader needs no secrets
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # many would take the memory it may have
 _REFUSED = 65  # the reader's exit code when it says why in a sentence
 
 Row = Mapping[str, Any]  # of db.reports.place
@@ -105,9 +106,8 @@ class Clips:
             raise NotHere(f"This machine cannot read {display(path)}: {why}.") from None
 
     def _read(self, file: int, row: Row) -> Clip:
-        os.lseek(file, 0, os.SEEK_SET)
         how = "loose" if row["loose"] else "archive"
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _ONE_THREAD
         try:
             said = subprocess.run(
                 [*self._reader, how, str(row["ordinal"]), str(row["size"])], stdin=file, capture_output=True,

@@ -289,6 +289,19 @@ def test_a_reader_that_hangs_dies_or_lies_is_not_believed(
     assert (said.status_code, said.mimetype) == (status, "application/problem+json")
 
 
+def test_a_reader_is_told_no_secret_and_gets_no_file_but_the_one(
+    app: Flask, client: FlaskClient, a_day: Any, sounds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounds.keep()
+    monkeypatch.setenv("PGPASSWORD", "sesame")
+    app.extensions["clips"]._reader = ("sh", "-c", "/usr/bin/env >&2; ls /proc/self/fd >&2; exit 65")
+    told = refused(client, a_day)
+    assert "OMP_NUM_THREADS=1" in told
+    assert "sesame" not in told
+    assert "DAYSCRIBE" not in told
+    assert told.rstrip(".").split()[-4:] == ["0", "1", "2", "3"], "the last is the folder that ls reads"
+
+
 def test_how_a_reader_failed_is_logged_without_a_name(
     app: Flask, client: FlaskClient, a_day: Any, sounds: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
