@@ -147,6 +147,8 @@ class JobFolder:
         """Tasks that start from now on leave at once."""
         with suppress(FileNotFoundError):
             (self.path / ORDER).rename(self.path / SUPERSEDED)
+        for told in self.path.glob("said-*.json.gz"):
+            told.unlink(missing_ok=True)
 
     def began(self, record: Record) -> None:
         self._record(record, "began")
@@ -165,15 +167,19 @@ class JobFolder:
         return [found[key] for key in sorted(found)]
 
     def tell(self, shard_id: int, epoch: int, said: Mapping[int, Mapping[str, Any]]) -> None:
-        """What was said in a shard, by ordinal; before the order is written."""
+        """What was said in a shard, by ordinal, before the order is written: for nobody else, while the order lasts."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with gzip.open(self.path / _said(shard_id, epoch), "wt", encoding="utf-8", compresslevel=3) as out:
-            json.dump(said, out)
+        where = self.path / f"said-{shard_id}-{epoch}.json.gz"
+        with open(where, "wb", opener=_closed) as out:
+            out.write(gzip.compress(json.dumps(said).encode(), compresslevel=3, mtime=0))
 
     def said(self, planned: PlannedShard) -> dict[int, Mapping[str, Any]]:
-        """The same, as a task reads it."""
-        with gzip.open(self.path / _said(planned.id, planned.epoch), "rt", encoding="utf-8") as told:
-            return {int(ordinal): one for ordinal, one in json.load(told).items()}
+        """The same, as a task reads it; Superseded when the order is over."""
+        try:
+            packed = (self.path / f"said-{planned.id}-{planned.epoch}.json.gz").read_bytes()
+        except FileNotFoundError:
+            raise Superseded from None
+        return {int(ordinal): one for ordinal, one in json.loads(gzip.decompress(packed)).items()}
 
     def fail(self, failed: FailedShard) -> None:
         _write(self.path / f"failed-{failed.shard_id}-{failed.epoch}.json", json.dumps(asdict(failed)))
@@ -204,8 +210,8 @@ def folder_of(home: Path, job_id: int) -> JobFolder:
     return JobFolder(home / "jobs" / str(job_id))
 
 
-def _said(shard_id: int, epoch: int) -> str:
-    return f"said-{shard_id}-{epoch}.json.gz"
+def _closed(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _number(value: object) -> int:

@@ -14,7 +14,7 @@ from db.plans import Alignable, Criterion, Selection, Wish
 from db.states import DayState
 from hpc import scheduler
 from hpc.feeds.plan import PlanFeed
-from hpc.job_folder import FailedShard
+from hpc.job_folder import FailedShard, Superseded
 from hpc.model import Recording, Result, Seal, Segment, Transcript
 from hpc.stages.align import transcript_from
 from hpc.stages.publish import Header, write_part
@@ -305,3 +305,9 @@ def test_a_job_that_aligns_is_told_whose_texts_and_what_was_said_where_it_cannot
             replace(folder.order(), text=None), folder, task=0, published=lambda _: ({}, False), may_claim=lambda: True
         ).claim(9)
     ] == [None] * 3, "and a job that hears is told nothing"
+    for path in folder.path.glob("said-*"):
+        assert path.stat().st_mode & 0o777 == 0o600, "texts are for nobody else"
+    folder.supersede()
+    assert list(folder.path.glob("said-*")) == [], "and lie there for no longer than they are needed"
+    with pytest.raises(Superseded):
+        folder.said(folder.given().shards[0])
