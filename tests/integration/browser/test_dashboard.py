@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
+from psycopg.types.json import Jsonb
 
 DAY = "/days/zurich/2025-01-31"
 
@@ -16,6 +17,29 @@ def every_page(a_day: Any) -> list[str]:
     shard = a_day.connection.execute("SELECT min(shard_id) AS id FROM recordings").fetchone()["id"]
     recordings = [f"/recordings/{a_day.ids[name]}" for name in ("hello", "hostile", "quarantined")]
     return ["/", DAY, f"/shards/{shard}", *recordings, "/search?q=hello", "/cluster", "/plans", "/health"]
+
+
+def at_work(a_day: Any) -> None:
+    """The day has a transfer and a job whose task began, and a tick has told of room: pages with all their parts."""
+    execute = a_day.connection.execute
+    execute(
+        "INSERT INTO transfers (day_id, submission_id, what, owner, message) VALUES (%s, gen_random_uuid(), 'archives',"
+        " 'ada', 'queued')",
+        [a_day.open.id],
+    )
+    job = execute(
+        "INSERT INTO jobs (token, day_id, kind, state, array_size) VALUES ('t', %s, 'process', 'running', 1)"
+        " RETURNING id",
+        [a_day.open.id],
+    ).fetchone()
+    execute("INSERT INTO job_tasks (job_id, task, restart, node, began) VALUES (%s, 0, 0, 'n1', now())", [job["id"]])
+    disk = {"folder": f"/{'data' * 30}", "bytes": 9, "free_bytes": 8, "files": 7, "free_files": 6}
+    staged = {"bytes": 3, "files": 2, "coming_bytes": 1, "coming_files": 1}
+    room = {"staged": staged, "budget_bytes": 5, "budget_files": 5, "disks": [disk]}
+    execute(
+        "INSERT INTO ticks (owner, host, began, took_ms, report) VALUES ('ada', 'login-1', now(), 5, %s)",
+        [Jsonb({"room": room, "parts_left": {"zurich 2025-01-31": 2}, "parts_all": False})],
+    )
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -102,6 +126,7 @@ def test_what_a_day_had_not_when_it_was_opened_comes_by_itself_and_what_is_unfol
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_who_cannot_see_well_is_shown_no_serious_fault(visiting: Any, a_day: Any, scheme: str) -> None:
+    at_work(a_day)
     found = []
     with visiting(color_scheme=scheme, bypass_csp=True) as visit:  # axe itself is a script that our policy would stop
         for path in every_page(a_day):
@@ -113,6 +138,7 @@ def test_who_cannot_see_well_is_shown_no_serious_fault(visiting: Any, a_day: Any
 
 
 def test_a_phone_shows_every_page_without_scrolling_sideways(visiting: Any, a_day: Any) -> None:
+    at_work(a_day)
     wide = []
     with visiting(viewport={"width": 360, "height": 740}) as visit:
         for path in every_page(a_day):
