@@ -2,7 +2,7 @@
 
 There are two ways to the same hits. By the text index all that match are found, counted and sorted: right for what is
 rare. Newest first, recordings are walked through until a page is full: right for what is common, where the first page
-is near and sorting a million hits to show twenty is not. Whichever should touch fewer rows is taken; a walk that finds
+is near and sorting a million hits to show twenty is not. Whichever should take less time is taken; a walk that finds
 less than expected ends, and the index is asked after all.
 """
 
@@ -23,6 +23,7 @@ SQL = load("search.sql")
 
 STEP_LEAST, STEP_MOST = 200, 5_000  # recordings that one question walks through
 LOOKED_UP = 10  # recordings are walked past in the time that one that matches is looked up; bench/dashboard.py
+COUNTED = 1_000  # hits are looked up anyhow: a reader would rather know how many there are
 PATIENCE = 10  # a walk may take so many times what was expected of it …
 AT_LEAST = 5_000  # … and so many recordings anyhow
 THERE = ("transcribed", "no_speech", "quarantined", "unsealed")  # all that a walk comes by
@@ -117,8 +118,9 @@ def _found(connection: Connection, question: Question, asked: dict[str, Any], re
     """The page, by the way that should cost less; `reach`: the recordings in the scope."""
     expected = _expected(connection, asked)
     far = min((question.limit + 1) * recordings / expected, reach)
-    instead = LOOKED_UP * _expected(connection, asked | {"words": asked["candidates"]})
-    if recordings and far < instead:
+    candidates = _expected(connection, asked | {"words": asked["candidates"]})
+    instead = LOOKED_UP * candidates
+    if recordings and candidates > COUNTED and far < instead:
         page = _walk(connection, asked, question.limit + 1, far=far, instead=instead)
         if page is not None:
             return page

@@ -46,6 +46,7 @@ def way(request: pytest.FixtureRequest, books: Any, months: Any, monkeypatch: py
     """Nobody has counted the tables yet: the index is asked. Or they are counted: what is common is walked to."""
     if request.param != "by the index":
         books.connection.execute("ANALYZE")
+        monkeypatch.setattr(search, "COUNTED", 0)
     if request.param == "by small steps":
         monkeypatch.setattr(search, "STEP_MOST", 7)  # of a day's 80 recordings
     yield request.param
@@ -101,8 +102,14 @@ def test_both_ways_find_all_that_match_once_and_in_order_page_after_page(
     assert {found.total for found in answers} <= counted, "what nobody counted is not told"
 
 
-def test_what_is_common_is_walked_to_and_what_is_rare_is_looked_up(books: Any, months: Any) -> None:
+def test_what_is_common_is_walked_to_and_what_is_rare_is_looked_up(
+    books: Any, months: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     books.connection.execute("ANALYZE")
+    assert search.search(books.connection, Question(COMMON)).total == len(all_of(books, "t.text ~ 'tram'")), (
+        "few enough"
+    )
+    monkeypatch.setattr(search, "COUNTED", 100)
     assert search.search(books.connection, Question(COMMON)).total is None
     assert search.search(books.connection, Question(RARE)).total == len(all_of(books, "t.text ~ 'seldom'"))
 
@@ -114,6 +121,7 @@ def test_a_walk_that_does_not_find_what_was_expected_asks_the_index(
         books.day("a", on=on)
         assert books.record(books.one(), [speech(n, said) for n in range(250)], seal=250).settled
     books.connection.execute("ANALYZE")
+    monkeypatch.setattr(search, "COUNTED", 0)
     whole = Question(COMMON)
     assert search.search(books.connection, whole).total is None
     monkeypatch.setattr(search, "AT_LEAST", 0)
