@@ -159,6 +159,39 @@ def test_a_finished_plan_run_again_writes_nothing(
             assert connection.execute(counted).fetchone() == before
 
 
+@pytest.mark.parametrize("point", ["engine.sent:2", "publish.renamed:1", "record.intx:2", "seal.intx:2"])
+def test_a_plan_that_aligns_ends_the_same_wherever_it_is_killed(
+    place: Callable[..., AbstractContextManager[Any]], drawn: Any, point: str
+) -> None:
+    texts = "SELECT r.id, t.text FROM recordings r JOIN transcripts t ON t.id = r.current_id ORDER BY r.id"
+    mixed = (
+        "SELECT r.shard_id FROM recordings r JOIN transcripts t ON t.id = r.current_id WHERE t.outcome = 'speech'"
+        " GROUP BY r.shard_id HAVING count(DISTINCT t.version) > 1"
+    )
+    versions = (
+        "SELECT t.version, t.plan_id, count(*) AS n FROM transcripts t JOIN recordings r ON r.current_id = t.id"
+        " WHERE t.outcome = 'speech' GROUP BY 1, 2"
+    )
+    with place(like=drawn) as here:
+        with here.ledger() as connection:
+            before = connection.execute(texts).fetchall()
+        align = ("reprocess", "--date", DAY, "--stage", "align")
+        assert here.finish(here.start("", *align, "--dry-run")) == 0, here.said()
+        run = ("reprocess", "--plan", "2", "--here")
+        assert here.finish(here.start(f"{point}:kill", *run)) == -signal.SIGKILL
+        with here.ledger() as connection:
+            assert connection.execute(mixed).fetchall() == []
+            connection.execute("UPDATE plan_shards SET lease_until = now() WHERE state = 'leased'")
+        assert here.finish(here.start("", *run)) == 0, here.said()
+        with here.ledger() as connection:
+            plan = plans.get(connection, 2)
+            assert connection.execute(texts).fetchall() == before, "the text stays"
+            assert connection.execute(mixed).fetchall() == []
+            [made] = connection.execute(versions).fetchall()
+        assert plan.state == "done"
+        assert made == {"version": 2, "plan_id": 2, "n": plan.recordings}, "each word got new times, once"
+
+
 @pytest.mark.parametrize("point", ["claim.committed:1", "judge.intx:1", "judge.committed:2"])
 def test_a_plan_that_judges_anew_ends_the_same_wherever_it_is_killed(
     place: Callable[..., AbstractContextManager[Any]], drawn: Any, point: str
