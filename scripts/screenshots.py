@@ -1,48 +1,42 @@
-"""Takes the pictures docs/images/dashboard-*.png: pages of the demo's ledger in a real browser; after `make demo`."""
+"""Takes the pictures docs/images/dashboard-*.png: the demo's dashboard in a real browser, after `make demo`."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 from playwright.sync_api import ViewportSize, sync_playwright
-from werkzeug.serving import make_server
-
-from monitor import create_app
 
 ROOT = Path(__file__).parents[1]
-HOME = ROOT / ".demo"
+NOTE = ROOT / ".demo" / "api.json"  # where the demo's dashboard answers
 DAY = "/days/demo/2025-01-31"
 SIZE = ViewportSize(width=1200, height=820)
 
 
 def main() -> int:
-    """Serve the demo's ledger on loopback, and look at it."""
+    """Look at the demo's dashboard."""
     program = shutil.which("chromium")
-    if program is None or not HOME.is_dir():
+    if program is None or not NOTE.is_file():
         print("screenshots need `make demo`, and chromium: scripts/packages.sh browser", file=sys.stderr)
         return 78
-    server = make_server("127.0.0.1", 0, create_app(f"embedded:{HOME / 'postgres'}"), threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = json.loads(NOTE.read_text(encoding="utf-8"))["address"]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
-            context = browser.new_context(
-                base_url=f"http://127.0.0.1:{server.server_port}", viewport=SIZE, color_scheme=scheme
-            )
+            context = browser.new_context(base_url=address, viewport=SIZE, color_scheme=scheme)
             page = context.new_page()
             page.goto("/search?q=seven+hundred")
-            found = page.locator('main a[href^="/recordings/"]').first.get_attribute("href")
+            found = page.locator('main a[href^="/recordings/"]').first.get_attribute("href") or "/"
             shown = [("day", DAY)]
             if scheme == "light":
-                shown += [("calendar", "/"), ("search", page.url), ("recording", found or "/")]
+                # The second that is cited is marked; without the fragment the picture begins with the page.
+                shown += [("calendar", "/"), ("search", page.url), ("recording", found.partition("#")[0])]
             for name, path in shown:
                 page.goto(path)
                 page.screenshot(path=ROOT / "docs" / "images" / f"dashboard-{name}-{scheme}.png")
         browser.close()
-    server.shutdown()
     return 0
 
 

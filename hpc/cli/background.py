@@ -81,4 +81,5 @@ def _free_port(host: str, wanted: int) -> int:
 
 def _same_settings(app: App) -> list[str]:
     config = ["--config", str(app.config)] if app.config else []
-    return [*config, "--set", f"home={app.settings.home}"]
+    said = (*app.assignments, f"home={app.settings.home}")  # the last one counts: this process may stand elsewhere
+    return [*config, *(word for one in said for word in ("--set", one))]
