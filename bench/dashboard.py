@@ -199,14 +199,11 @@ def _plain(ledger: Ledger) -> Iterator[Asked]:
 
 def _explain(ledger: Ledger) -> None:
     """What each way asks the server, and what that did."""
-    common = {
-        "query": "w30", "language": "en", "only": None, "flag": None, "day_id": ledger.days, "after": 0, "room": 1000,
-        "limit": 21,
-    }  # fmt: skip
-    scope = {"site": None, "start": None, "stop": None, "key_date": None, "key_day": None, "key_recording": None}
-    for name, values in (("walk", common), ("by_index", common | scope | {"query": "w15000"})):
+    here = {"day_id": ledger.days, "after": 0, "room": 1000}
+    for name, query, more in (("walk", "w30", here), ("by_index", "w15000", {})):
         print(f"\n{name}", file=sys.stderr)
-        for row in ledger.connection.execute("EXPLAIN (ANALYZE, BUFFERS) " + search.SQL[name], values):
+        asked, _ = search.asked(ledger.connection, search.Question(query))
+        for row in ledger.connection.execute("EXPLAIN (ANALYZE, BUFFERS) " + search.SQL[name], asked | more):
             print(row["QUERY PLAN"], file=sys.stderr)
 
 

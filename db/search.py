@@ -78,21 +78,22 @@ class _Page:
 @translated()
 def search(connection: Connection, question: Question) -> Found:
     """Search the current transcripts; NoSuchHit when `after` names no recording, BadQuery when nothing is asked for."""
-    asked, recordings = _asked(connection, question)
+    values, recordings = asked(connection, question)
     counts = denominator(connection, question.scope)
     page = _Page([], [], 0)
-    if asked["terms"]:
-        page = _found(connection, question, asked, recordings, sum(counts[kind] for kind in THERE))
+    if values["terms"]:
+        page = _found(connection, question, values, recordings, sum(counts[kind] for kind in THERE))
     more = len(page.recordings) > question.limit
-    hits = list(_shown(connection, asked, page.transcripts[: question.limit]))
+    hits = list(_shown(connection, values, page.transcripts[: question.limit]))
     after = page.recordings[question.limit - 1] if more else None
     total = page.total
     if total is None and not more and question.after is None:
         total = len(page.recordings)
-    return Found(hits, total, after, asked["terms"], counts, open_days(connection, question.scope))
+    return Found(hits, total, after, values["terms"], counts, open_days(connection, question.scope))
 
 
-def _asked(connection: Connection, question: Question) -> tuple[dict[str, Any], int]:
+@translated()
+def asked(connection: Connection, question: Question) -> tuple[dict[str, Any], int]:
     """The question as the statements name its parts, and how many recordings there are about."""
     values: dict[str, Any] = question.scope.values() | {
         "query": question.query.replace("\0", " "), "language": question.language, "only": question.only,

@@ -328,7 +328,7 @@ def test_what_is_found_in_a_text_without_spaces_is_marked_and_timed(books: Any, 
 
 
 def test_parts_of_texts_are_looked_up_in_their_index(books: Any, without_spaces: list[int]) -> None:
-    asked, _ = search._asked(books.connection, Question("京都", language="ja"))
+    asked, _ = search.asked(books.connection, Question("京都", language="ja"))
     with books.connection.transaction():
         books.connection.execute("SET LOCAL enable_seqscan = off")
         plan = books.connection.execute("EXPLAIN " + search.SQL["by_index"], asked).fetchall()
