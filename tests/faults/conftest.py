@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -82,6 +83,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(144):
         archive(folder / f"0_2025-01-01_{n // 6:02}_{n % 6}0.tar.xz", {f"m{n}.wav": clip(300 + n, 0.1)})
     return folder
+
+
+def tell(worker: subprocess.Popen[bytes], sign: signal.Signals) -> None:
+    """Send the signal to all processes of the worker; one may end as another hears of it, before its own turn."""
+    for pid in processes(worker.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sign)
 
 
 def processes(session: int) -> dict[int, str]:
@@ -165,8 +173,7 @@ class Place:
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
         """Stop the rest of the worker as well, as a scheduler's suspend does, and let time pass for the ledger: its
         transactions are ended, as the server does after half a minute, and its leases lapse."""
-        for pid in processes(worker.pid):
-            os.kill(pid, signal.SIGSTOP)
+        tell(worker, signal.SIGSTOP)
         with self.ledger() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
@@ -175,8 +182,7 @@ class Place:
             connection.execute("UPDATE shards SET lease_until = now() WHERE state = 'leased'")
 
     def thaw(self, worker: subprocess.Popen[bytes]) -> None:
-        for pid in processes(worker.pid):
-            os.kill(pid, signal.SIGCONT)
+        tell(worker, signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")
@@ -195,8 +201,7 @@ def place(
                 yield here
             finally:
                 for worker in here.started:
-                    for pid in processes(worker.pid):
-                        os.kill(pid, signal.SIGKILL)
+                    tell(worker, signal.SIGKILL)
                     worker.wait(30)
 
     return make

@@ -317,6 +317,7 @@ def tried(folder: Path, killers: tuple[str, ...]) -> tuple[int, str]:
     """pytest's exit code and words, with the copy's own packages imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *killers]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTEST_ADDOPTS", None)  # said to the whole run, not to these
     environment["DAYSCRIBE_MODELS"] = str(ROOT / "models")  # which are too large to copy
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
