@@ -15,6 +15,8 @@ READY := $(VIRTUAL_ENV)/.ready
 SLURM := $(VIRTUAL_ENV)/.ready-slurm
 DELIVERY := $(VIRTUAL_ENV)/.ready-delivery
 BROWSER := $(VIRTUAL_ENV)/.ready-browser
+# So many tests at once, `make test WORKERS=2`; 0: one after the other, in this process.
+WORKERS ?= 0
 CLUSTER := $(CURDIR)/.cluster
 IMAGES := $(CURDIR)/.images
 
@@ -28,7 +30,7 @@ install: $(READY) ## Make the environment .venv, and nothing else
 
 test: $(READY) $(SLURM) $(DELIVERY) $(BROWSER) ## Run all checks and all tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS)
 
 check: $(READY) ## Lint, type-check, and hold the house's contracts
 	$(BIN)/ruff check

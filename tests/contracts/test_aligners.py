@@ -142,12 +142,13 @@ def test_no_samples_is_a_failure_and_costs_its_neighbours_nothing(subject: Subje
 
 
 def test_what_cannot_be_placed_is_a_failure_and_never_text_without_times(subject: Subject) -> None:
-    if not subject.hears:
-        pytest.skip("the echo places any word")
     first, second, *_ = subject.clips
     assert isinstance(first.said, Transcript)
     foreign = replace(first, said=replace(first.said, language="xx"))
     answers = align(subject, [foreign, second])
+    if not subject.hears:
+        assert [isinstance(answer, Transcript) for answer in answers] == [True, True], "the echo places any word"
+        return
     assert isinstance(answers[0], Failure)
     assert "is not there for 'xx'" in answers[0].reason
     assert isinstance(answers[1], Transcript)

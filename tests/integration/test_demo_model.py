@@ -70,7 +70,8 @@ def ear() -> Iterator[Ear]:
         patch.setenv("TRANSFORMERS_OFFLINE", "1")
         patch.setenv("PYANNOTE_METRICS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("NLTK_DATA", str(MODELS / "nltk_data"))
+        # NLTK asks the environment as it is imported, which another test of this process may have done.
+        patch.setattr("nltk.data.path", [str(MODELS / "nltk_data")])
         yield Ear()
 
 
