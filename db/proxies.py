@@ -28,9 +28,7 @@ class Proxy:
 
     peers: frozenset[str]  # addresses, or UNIX
     hops: int = 1  # proxies in a row, each of which adds to what the one before it says
-    user: str | None = (
-        None  # the header in which it names whom it let in; None: it lets in anybody, and we want a token
-    )
+    user: str | None = None  # the header in which it names whom it let in; None: it lets in all, and we want a token
     names: tuple[str, ...] = ()  # of the host, as its readers write it
 
     def is_peer(self, address: str | None) -> bool:

@@ -98,7 +98,7 @@ def asked(connection: Connection, question: Question) -> tuple[dict[str, Any], i
     values: dict[str, Any] = question.scope.values() | {
         "query": question.query.replace("\0", " "), "language": question.language, "only": question.only,
         "flag": question.flag, "limit": question.limit + 1, "key_date": None, "key_day": None, "key_recording": None,
-        "pieces": None, "wanted": None, "without": None,
+        "key_inside": False, "pieces": None, "wanted": None, "without": None,
     }  # fmt: skip
     measured = connection.execute(SQL["measure"], values).fetchone()
     assert measured is not None
@@ -108,45 +108,45 @@ def asked(connection: Connection, question: Question) -> tuple[dict[str, Any], i
         values |= {"pieces": parts.pieces(), "wanted": parts.wanted, "without": parts.without}
         values |= {"terms": len(parts.wanted), "words": "", "candidates": ""}
     if question.after is not None:
-        key = connection.execute(SQL["key"], {"after": question.after}).fetchone()
+        key = connection.execute(SQL["key"], values | {"after": question.after}).fetchone()
         if key is None:
             raise NoSuchHit(f"There is no recording {question.after} to go on after")
-        values |= {"key_date": key["date"], "key_day": key["day_id"], "key_recording": key["recording_id"]}
+        values |= key
     return values, measured["recordings"]
 
 
-def _found(connection: Connection, question: Question, asked: dict[str, Any], recordings: int, reach: int) -> _Page:
+def _found(connection: Connection, question: Question, values: dict[str, Any], recordings: int, reach: int) -> _Page:
     """The page, by the way that should cost less; `reach`: the recordings in the scope."""
-    expected = _expected(connection, asked)
+    expected = _expected(connection, values)
     far = min((question.limit + 1) * recordings / expected, reach)
-    candidates = _expected(connection, asked | {"words": asked["candidates"]})
+    candidates = _expected(connection, values | {"words": values["candidates"]})
     instead = LOOKED_UP * candidates
     if recordings and candidates > COUNTED and far < instead:
-        page = _walk(connection, asked, question.limit + 1, far=far, instead=instead)
+        page = _walk(connection, values, question.limit + 1, far=far, instead=instead)
         if page is not None:
             return page
-    rows = connection.execute(SQL["by_index"], asked).fetchall()
+    rows = connection.execute(SQL["by_index"], values).fetchall()
     hits = [row for row in rows if row["recording_id"] is not None]
     return _Page([row["recording_id"] for row in hits], [row["transcript_id"] for row in hits], rows[0]["total"])
 
 
-def _expected(connection: Connection, asked: dict[str, Any]) -> int:
-    plan = connection.execute(SQL["expect"], asked).fetchone()
+def _expected(connection: Connection, values: dict[str, Any]) -> int:
+    plan = connection.execute(SQL["expect"], values).fetchone()
     assert plan is not None
     return max(int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]), 1)
 
 
-def _walk(connection: Connection, asked: dict[str, Any], wanted: int, *, far: float, instead: float) -> _Page | None:
+def _walk(connection: Connection, values: dict[str, Any], wanted: int, *, far: float, instead: float) -> _Page | None:
     """The page by walking, `far` as it seems; None when it is not full after what a walk, or the index, may cost."""
     room, step = max(PATIENCE * far + AT_LEAST, instead), round(min(max(far, STEP_LEAST), STEP_MOST))
     found = _Page([], [], None)
-    for day_id, first in _days(connection, asked):
+    for day_id, first in _days(connection, values):
         after, walked = first, step
         while walked == step:
             if room <= 0:
                 return None
             here = {"day_id": day_id, "after": after, "room": step, "limit": wanted - len(found.recordings)}
-            rows = connection.execute(SQL["walk"], asked | here).fetchall()
+            rows = connection.execute(SQL["walk"], values | here).fetchall()
             for row in rows:
                 if row["recording_id"] is not None:
                     found.recordings.append(row["recording_id"])
@@ -158,21 +158,21 @@ def _walk(connection: Connection, asked: dict[str, Any], wanted: int, *, far: fl
     return found
 
 
-def _days(connection: Connection, asked: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+def _days(connection: Connection, values: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     """The days to walk through, each with the id after which its recordings are of interest."""
-    if asked["key_day"] is not None:
-        yield asked["key_day"], asked["key_recording"]
-    key = dict(asked)
+    if values["key_inside"]:
+        yield values["key_day"], values["key_recording"]
+    key = dict(values)
     while days := connection.execute(SQL["days"], key).fetchall():
         yield from ((day["day_id"], 0) for day in days)
         key |= {"key_date": days[-1]["date"], "key_day": days[-1]["day_id"]}
 
 
-def _shown(connection: Connection, asked: dict[str, Any], transcripts: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _shown(connection: Connection, values: dict[str, Any], transcripts: Sequence[int]) -> Iterator[dict[str, Any]]:
     """The hits as they are shown, some hundreds a question, so that none takes long."""
     for start in range(0, len(transcripts), SHOWN):
         some = {"transcripts": transcripts[start : start + SHOWN]}
-        yield from (_hit(row, asked["wanted"]) for row in connection.execute(SQL["show"], asked | some))
+        yield from (_hit(row, values["wanted"]) for row in connection.execute(SQL["show"], values | some))
 
 
 def _hit(row: Mapping[str, Any], wanted: list[str] | None) -> dict[str, Any]:

@@ -16,8 +16,12 @@ WHERE ((%(pieces)s::text[] IS NULL AND t.search @@ %(words)s::tsquery)
     AND (%(only)s::text IS NULL OR t.language = %(only)s);
 
 -- name: key
--- Where a recording stands in the order of all hits: newest day first, within a day as its recordings come.
-SELECT d.date, d.id AS day_id, r.id AS recording_id FROM recordings r JOIN days d ON d.id = r.day_id WHERE r.id = %(after)s;
+-- Where a recording stands in the order of all hits, newest day first, within a day as its recordings come; and whether its
+-- day is one of those looked through.
+SELECT d.date AS key_date, d.id AS key_day, r.id AS key_recording,
+    (%(site)s::text IS NULL OR i.name = %(site)s) AND (%(start)s::date IS NULL OR d.date >= %(start)s)
+        AND (%(stop)s::date IS NULL OR d.date <= %(stop)s) AS key_inside
+FROM recordings r JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id WHERE r.id = %(after)s;
 
 -- name: by_index
 -- All that match, counted; of them a page after the key. Words, or parts of texts: the planner sees but one of the two, since
@@ -49,7 +53,7 @@ LEFT JOIN (
 ORDER BY page.date DESC, page.day_id, page.recording_id;
 
 -- name: days
--- The next days to walk through, after the key's day; the key's own is the first of them while there is one.
+-- The next days to walk through, after the key's day.
 SELECT d.id AS day_id, d.date FROM days d JOIN sites i ON i.id = d.site_id
 WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
     AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)

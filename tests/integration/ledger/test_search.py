@@ -155,6 +155,18 @@ def test_a_page_goes_on_after_a_recording_that_is_there(books: Any, months: list
         search.search(books.connection, Question(COMMON, after=99999999))
 
 
+def test_a_page_that_goes_on_after_a_recording_elsewhere_holds_only_what_is_looked_through(
+    books: Any, way: str
+) -> None:
+    [elsewhere] = books.rows(
+        "SELECT min(r.id) FROM recordings r JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id"
+        " WHERE i.name = 'zurich' AND d.date = '2025-01-03'"
+    )
+    found = search.search(books.connection, Question(COMMON, Scope("arosa"), limit=500, after=elsewhere))
+    assert {hit["site"] for hit in found.hits} == {"arosa"}
+    assert [hit["recording_id"] for hit in found.hits] == all_of(books, f"t.text ~ '{COMMON}' AND i.name = 'arosa'")
+
+
 def test_a_query_of_stop_words_looks_for_nothing_and_says_so(books: Any, months: Any) -> None:
     found = search.search(books.connection, Question("the or and"))
     assert (found.hits, found.total, found.terms) == ([], 0, 0)
