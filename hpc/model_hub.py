@@ -197,7 +197,7 @@ def _explanation(error: BaseException, repository: str, revision: str) -> Except
     if isinstance(error, requests.HTTPError) and response is not None:
         return _refusal(error, int(response.status_code), repository, revision)
     meanings: tuple[tuple[type[BaseException], type[DayscribeError], str], ...] = (
-        (errors.OfflineModeIsEnabled, BadSetting, "HF_HUB_OFFLINE is set: unset it for this command."),
+        (errors.OfflineModeIsEnabled, BadSetting, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset both here."),
         (errors.HFValidationError, UnknownName, f"{repository!r} is no repository's name{_near(repository)}"),
         (
             requests.exceptions.SSLError, BadSetting,

@@ -83,6 +83,15 @@ def _sayable(value: Any) -> Any:
     return type(value)(map(_sayable, value)) if isinstance(value, list | tuple) else value
 
 
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """An engine sets up its process for good, since it belongs to it alone; the other tests of this one want theirs."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def quick() -> Path:
     """A folder for databases that live for one test: in memory if there is room, as many small files take time."""

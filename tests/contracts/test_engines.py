@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,11 +98,8 @@ ENGINES = [name if name == "echo" else pytest.param(name, marks=pytest.mark.spee
 @pytest.fixture(scope="module", params=ENGINES)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """One engine a kind for all tests: what one test leaves behind would show in the next."""
-    environment = dict(os.environ)
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield MAKERS[request.param](monkeypatch)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 def audio(pcm: NDArray[np.int16], ordinal: int, *, shard: int = 1, name: bytes | None = None) -> Audio:

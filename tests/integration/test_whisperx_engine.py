@@ -72,22 +72,13 @@ def attempts() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def environment() -> Iterator[None]:
-    """The engine sets up its process for good; the other tests of this one want theirs back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(scope="module")
 def options() -> EngineOptions:
     chosen = EngineOptions(model="demo/asr.en", aligner="demo/aligner", device="cpu", chunk_size=8, batch_size=4)
     return resolve(chosen)[0]
 
 
 @pytest.fixture(scope="module")
-def engine(options: EngineOptions, environment: None, attempts: list[str]) -> PerFileEngine:
+def engine(options: EngineOptions, attempts: list[str]) -> PerFileEngine:
     return PerFileEngine(options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from loopback_hub import EAR, NOISE, VOICE, Hub, Repository, serving, shipped
 
 from hpc.cli import main
 
+OURS = ("HF_", "TRANSFORMERS_", "DAYSCRIBE_", "TORCH_", "NLTK_")
+
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -25,7 +28,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # It looks at its environment once, when it is imported; an engine's test may have been first, which calls nobody.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     for name in list(os.environ):
-        if name.startswith(("HF_", "DAYSCRIBE_", "TORCH_", "NLTK_")) or name.lower().endswith("_proxy"):
+        if name.startswith(OURS) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -45,6 +48,28 @@ def hub(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         )
         monkeypatch.setenv("HF_ENDPOINT", served.url)
         yield served
+
+
+@pytest.fixture
+def held_fetch(hub: Hub, machine: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Runs `dayscribe models fetch …` in a process of its own until the hub holds a file back; ends it at last."""
+    started: list[subprocess.Popen[bytes]] = []
+    said = machine / "said"
+
+    def start(*arguments: str, before: str = "") -> subprocess.Popen[bytes]:
+        program = f"{before}\nfrom hpc.cli.main import main; main()"
+        command = [sys.executable, "-P", "-c", program, "models", "fetch", *arguments]
+        with said.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file)
+        started.append(process)
+        while not hub.held.wait(0.2):
+            assert process.poll() is None, said.read_text()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True)

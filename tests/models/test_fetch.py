@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -21,18 +20,12 @@ from hpc.engine_options import EngineOptions
 from hpc.models import Kind, find_model
 
 Call = Callable[..., Any]
+Fetch = Callable[..., subprocess.Popen[bytes]]
 OTHER = "beef00" + "0" * 34
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def run(*arguments: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    program = "from hpc.cli.main import main; main()"
-    command = [sys.executable, "-P", "-c", program, "models", "fetch", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_only_the_files_that_are_loaded_come_each_as_the_hub_has_it(hub: Hub, models: Call, machine: Path) -> None:
@@ -130,16 +123,15 @@ def test_a_connection_that_breaks_in_the_middle_goes_on_where_it_was(
 
 
 def test_a_fetch_that_is_killed_in_the_middle_ends_with_the_same_bytes_when_it_is_run_again(
-    hub: Hub, models: Call, machine: Path
+    hub: Hub, models: Call, held_fetch: Fetch, machine: Path
 ) -> None:
     whole = os.urandom(25 << 20)  # huggingface_hub writes 10 MiB at once
     hub.repositories[VOICE].files["model.bin"] = whole
     hub.hold["model.bin"] = 22 << 20
-    process = run(VOICE, "--no-align", "--to", str(machine / "m"))
-    assert hub.held.wait(60)
+    process = held_fetch(VOICE, "--no-align", "--to", str(machine / "m"))
     wait_for_bytes(process, machine / "m", 20 << 20)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     hub.release.set()
     assert not (machine / "m" / VOICE).exists(), "half a model has the name of a whole one"
     lacking = [(row["name"], row["verdict"]) for row in models("verify", "--bundle", "m").answer if not row["harmless"]]
@@ -155,7 +147,7 @@ def test_a_fetch_that_is_killed_in_the_middle_ends_with_the_same_bytes_when_it_i
     assert models("verify", "--bundle", "m").code == 0
 
 
-def wait_for_bytes(process: subprocess.Popen[str], folder: Path, size: int) -> None:
+def wait_for_bytes(process: subprocess.Popen[bytes], folder: Path, size: int) -> None:
     """Until what was sent has been written down: a process that is killed before has nothing to go on with."""
     while (
         process.poll() is None
@@ -164,16 +156,22 @@ def wait_for_bytes(process: subprocess.Popen[str], folder: Path, size: int) -> N
         os.sched_yield()
 
 
-def test_two_fetches_do_not_write_into_each_other(hub: Hub, models: Call, machine: Path) -> None:
+def test_two_fetches_do_not_write_into_each_other(hub: Hub, models: Call, held_fetch: Fetch, machine: Path) -> None:
     hub.hold["model.bin"] = 1000
-    process = run(VOICE, "--no-align", "--to", str(machine / "m"))
-    assert hub.held.wait(60)
+    held_fetch(VOICE, "--no-align", "--to", str(machine / "m"))
 
     said = models("fetch", VOICE, "--no-align", "--to", "m")
 
-    process.kill()
-    process.communicate()
     assert (said.code, "Another fetch is at work" in said.err) == (75, True), said.err
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_a_variable_that_forbids_the_network_is_named(hub: Hub, machine: Path, name: str) -> None:
+    """In a process of its own: the library looks at its environment when it is imported."""
+    command = [sys.executable, "-P", "-c", "from hpc.cli.main import main; main()", "models", "fetch", VOICE]
+    said = subprocess.run(command, env=os.environ | {name: "1"}, capture_output=True, text=True, check=False)
+    assert (said.returncode, name in said.stderr) == (78, True), said.stderr
+    assert hub.asked == []
 
 
 @pytest.mark.parametrize(("times", "code"), [(1, 0), (9, 75)])

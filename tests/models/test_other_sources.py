@@ -18,6 +18,7 @@ from loopback_hub import VOICE, Hub
 from hpc import model_fetch
 
 Call = Callable[..., Any]
+Fetch = Callable[..., subprocess.Popen[bytes]]
 FILE = "wav2vec2_fairseq_base_ls960_asr_ls960.pth"
 FOUR = ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab")
 # torchaudio's base model, much smaller, from where we say; the download is torch's own.
@@ -129,17 +130,16 @@ def test_sentence_data_with_a_wrong_byte_is_thrown_away(
     assert fetched(models, VOICE, "--languages", "en").code == 0
 
 
+@pytest.mark.usefixtures("only_sentences")
 def test_a_fetch_that_is_killed_takes_its_child_along_and_ends_the_same_when_it_is_run_again(
-    hub: Hub, models: Call, machine: Path, sentences: dict[str, bytes], only_sentences: None
+    hub: Hub, models: Call, held_fetch: Fetch, machine: Path, sentences: dict[str, bytes]
 ) -> None:
     hub.hold["punkt_tab.zip"] = 100
     patched = (
         "import hpc.model_wishes as w, hpc.model_fetch as f; w.usual_aligners = lambda: {'en': 'lab/wav2vec2-demo'}"
     )
-    program = f"{patched}; f.CHILD = {model_fetch.CHILD!r}; from hpc.cli.main import main; main()"
-    arguments = ["models", "fetch", VOICE, "--languages", "en", "--to", str(machine / "m")]
-    process = subprocess.Popen([sys.executable, "-P", "-c", program, *arguments], stderr=subprocess.DEVNULL)
-    assert hub.held.wait(60)
+    before = f"{patched}; f.CHILD = {model_fetch.CHILD!r}"
+    process = held_fetch(VOICE, "--languages", "en", "--to", str(machine / "m"), before=before)
     [child] = children(process.pid)
     process.kill()
     process.wait()
