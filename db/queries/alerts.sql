@@ -98,8 +98,7 @@ WITH work AS (
     UNION ALL
     SELECT p.changed FROM plans p WHERE p.state = 'open'
         AND EXISTS (SELECT FROM plan_shards s WHERE s.plan_id = p.id AND s.state IN ('ready', 'leased')
-            AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-                WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed'))
+            AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id))
 )
 SELECT count(*) AS open, extract(epoch FROM clock_timestamp() - min(since))::float8 AS seconds FROM work;
 
@@ -111,8 +110,5 @@ WHERE i.route <> '{}' AND (
         SELECT FROM files f WHERE f.day_id = d.id AND f.kind IN ('archive', 'loose') AND f.state IN ('listed', 'missing', 'wrong')
             AND f.transfer_id IS NULL AND f.tries < %(attempts)s)
     OR d.id IN (
-        SELECT k.day_id FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
-        JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-        WHERE p.state = 'open' AND k.reads_audio AND k.state = 'ready' AND f.state = 'removed' AND f.transfer_id IS NULL
-            AND f.tries < %(attempts)s))
+        SELECT day_id FROM awaited WHERE plan_state = 'open' AND state = 'ready' AND transfer_id IS NULL AND tries < %(attempts)s))
 ORDER BY d.date, i.name LIMIT 1;

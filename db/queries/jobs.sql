@@ -140,8 +140,8 @@ SELECT EXISTS (SELECT FROM parts p JOIN shards s ON s.id = p.shard_id WHERE s.da
         AND p.plan_id IS NOT DISTINCT FROM j.plan_id) AS fruitful,
     CASE WHEN j.plan_id IS NULL THEN (SELECT count(*) FROM shards s WHERE s.day_id = %(day_id)s AND s.state IN ('ready', 'leased'))
         ELSE (SELECT count(*) FROM plan_shards s WHERE s.plan_id = j.plan_id AND s.day_id = %(day_id)s
-            AND s.state IN ('ready', 'leased') AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id
-                AND f.shard = h.name WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')) END AS open_shards
+            AND s.state IN ('ready', 'leased')
+            AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id)) END AS open_shards
 FROM jobs j WHERE j.id = %(id)s;
 
 -- name: stuck_days

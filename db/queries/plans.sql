@@ -270,8 +270,7 @@ WHERE s.plan_id = %(id)s AND s.state = 'done'
 SELECT count(*) AS shards FROM plan_shards s JOIN plans p ON p.id = s.plan_id
 WHERE s.plan_id = %(plan_id)s AND s.day_id = %(day_id)s AND p.state = 'open' AND ((s.state = 'ready' AND s.ready_at <= now())
     OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
-    AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-        WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed');
+    AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id);
 
 -- name: lock_days
 -- In the order in which everyone takes them.
@@ -279,16 +278,14 @@ SELECT id FROM days WHERE id IN (SELECT day_id FROM plan_shards WHERE plan_id = 
 
 -- name: awaited
 -- What the plan waits for: archives that were let go, their bytes, and how many of them are on their way.
-SELECT count(DISTINCT k.shard_id) AS archives, coalesce(sum(f.size), 0)::bigint AS bytes,
-    count(DISTINCT k.shard_id) FILTER (WHERE f.transfer_id IS NOT NULL) AS moving
-FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND f.state = 'removed';
+SELECT count(DISTINCT shard_id) AS archives, coalesce(sum(size), 0)::bigint AS bytes,
+    count(DISTINCT shard_id) FILTER (WHERE transfer_id IS NOT NULL) AS moving
+FROM awaited WHERE plan_id = %(plan_id)s;
 
 -- name: awaited_days
 -- Days of which something was let go, or is on its way.
 SELECT i.name AS site, d.date, d.id AS day_id FROM (
-    SELECT k.day_id FROM plan_shards k JOIN shards s ON s.id = k.shard_id JOIN files f ON f.day_id = s.day_id AND f.shard = s.name
-    WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND f.state = 'removed'
+    SELECT day_id FROM awaited WHERE plan_id = %(plan_id)s
     UNION
     SELECT k.day_id FROM plan_shards k JOIN transfers t ON t.day_id = k.day_id
     WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state IN ('ready', 'leased') AND t.what = 'archives' AND t.finished IS NULL

@@ -12,15 +12,13 @@ WITH fresh AS (
     SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'ready' AND s.ready_at <= now()
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
-        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
+        AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id)
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), lapsed AS (
     SELECT s.shard_id, s.place FROM plan_shards s JOIN plans p ON p.id = s.plan_id
     WHERE s.plan_id = %(plan_id)s AND p.state = 'open' AND s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
-        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
+        AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id)
     ORDER BY s.place LIMIT %(count)s FOR UPDATE OF s SKIP LOCKED
 ), taken AS (
     SELECT shard_id FROM (SELECT * FROM lapsed UNION ALL SELECT * FROM fresh) u ORDER BY place LIMIT %(count)s
@@ -54,8 +52,7 @@ SELECT EXISTS (
     SELECT FROM plan_shards s JOIN plans p ON p.id = s.plan_id WHERE s.plan_id = %(plan_id)s AND p.state = 'open'
         AND (%(day_id)s::bigint IS NULL OR s.day_id = %(day_id)s)
         AND ((s.state = 'ready' AND s.ready_at <= now()) OR (s.state = 'leased' AND s.lease_until < now()))
-        AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-            WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed')
+        AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id)
 ) AS so;
 
 -- name: next_lapse
@@ -63,8 +60,7 @@ SELECT EXISTS (
 SELECT count(*) AS open, greatest(0, extract(epoch FROM min(CASE s.state WHEN 'leased' THEN s.lease_until ELSE s.ready_at END)
     - clock_timestamp()))::float8 AS seconds
 FROM plan_shards s WHERE s.plan_id = %(plan_id)s AND s.state IN ('ready', 'leased')
-    AND NOT EXISTS (SELECT FROM shards h JOIN files f ON f.day_id = h.day_id AND f.shard = h.name
-        WHERE h.id = s.shard_id AND s.reads_audio AND f.state = 'removed');
+    AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id);
 
 -- name: exhausted
 -- Of a plan, or of all.
@@ -95,7 +91,7 @@ FROM (
     FROM plans p JOIN plan_shards s ON s.plan_id = p.id JOIN shards h ON h.id = s.shard_id
     WHERE p.state = 'open' AND p.stage <> 'enrich' AND ((s.state = 'ready' AND s.ready_at <= now())
         OR (s.state = 'leased' AND s.lease_until < now() AND s.attempts < s.max_attempts))
-        AND NOT EXISTS (SELECT FROM files f WHERE f.day_id = s.day_id AND f.shard = h.name AND f.state = 'removed')
+        AND NOT EXISTS (SELECT FROM awaited a WHERE a.plan_id = s.plan_id AND a.shard_id = s.shard_id)
     GROUP BY s.plan_id, s.day_id
 ) w
 JOIN days d ON d.id = w.day_id JOIN sites i ON i.id = d.site_id
@@ -212,15 +208,14 @@ WHERE plan_id = %(plan_id)s AND shard_id = %(shard_id)s AND epoch = %(epoch)s AN
 -- name: out_of_reach
 -- What open plans read, was let go, and comes no more: its source lists it no more, has it in another size, or it was tried
 -- often enough; of days that have been listed since it was wanted. A row a shard.
-SELECT DISTINCT ON (k.plan_id, k.place) k.plan_id, k.shard_id, k.epoch, f.path, f.reason, f.size, f.arrived_size, f.gone IS NOT NULL AS gone,
+SELECT DISTINCT ON (f.plan_id, f.place) f.plan_id, f.shard_id, f.epoch, f.path, f.reason, f.size, f.arrived_size, f.gone IS NOT NULL AS gone,
     i.name AS site, i.route = '{}' AS stays
-FROM plans p JOIN plan_shards k ON k.plan_id = p.id JOIN shards s ON s.id = k.shard_id
-JOIN files f ON f.day_id = s.day_id AND f.shard = s.name JOIN days d ON d.id = k.day_id JOIN sites i ON i.id = d.site_id
-WHERE p.state = 'open' AND k.reads_audio AND k.state = 'ready' AND f.state = 'removed' AND f.reason IS DISTINCT FROM 'to be removed'
+FROM awaited f JOIN days d ON d.id = f.day_id JOIN sites i ON i.id = d.site_id
+WHERE f.plan_state = 'open' AND f.state = 'ready' AND f.reason IS DISTINCT FROM 'to be removed'
     AND f.transfer_id IS NULL AND (i.route = '{}' OR (
         (d.look_at IS NULL OR d.look_at > clock_timestamp()) AND d.look_tries = 0 AND (f.gone < clock_timestamp() - %(again)s
             OR f.size <> f.arrived_size OR f.tries >= %(attempts)s)))
-ORDER BY k.plan_id, k.place, f.path;
+ORDER BY f.plan_id, f.place, f.path;
 
 -- name: fail_unread
 -- Only what nobody has claimed since.

@@ -1,11 +1,5 @@
 -- name: wanted
--- What has to be fetched of a day and is not on its way: what never came, and what was let go and an open plan reads again;
--- but not what its source no longer lists, or has in another size than was worked.
-SELECT path, size FROM files WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s AND transfer_id IS NULL
-    AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
-        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
-            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')))
+SELECT path, size FROM fetchable WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s
 ORDER BY path LIMIT %(limit)s;
 
 -- name: intend
@@ -28,8 +22,7 @@ SELECT t.id, t.day_id, t.what, t.owner, t.submission_id AS submission, t.task_id
     t.deadline < clock_timestamp() - %(grace)s AS overdue,
     t.task_id IS NULL AND NOT EXISTS (
         SELECT FROM files f WHERE f.transfer_id = t.id AND (f.state <> 'removed' OR EXISTS (
-            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = f.day_id AND s.name = f.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state IN ('open', 'paused')))
+            SELECT FROM awaited a WHERE a.day_id = f.day_id AND a.path = f.path AND a.plan_state IN ('open', 'paused')))
     ) AS unwanted
 FROM transfers t JOIN days d ON d.id = t.day_id JOIN sites i ON i.id = d.site_id
 WHERE t.finished IS NULL AND (%(id)s::bigint IS NULL OR t.id = %(id)s) ORDER BY t.polled NULLS FIRST, t.id;
@@ -83,11 +76,8 @@ WHERE day_id = %(day_id)s AND path = %(path)s AND transfer_id = %(id)s;
 
 -- name: give_up
 -- Somebody stopped what was to bring these: they are not fetched again until a person says so.
-UPDATE files SET tries = greatest(tries, %(attempts)s) WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s)
-    AND transfer_id IS NULL AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
-        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
-            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')));
+UPDATE files SET tries = greatest(tries, %(attempts)s) WHERE day_id = %(day_id)s
+    AND path IN (SELECT path FROM fetchable WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s));
 
 -- name: asked
 -- It did not answer: the others have their turn before it is asked again.
@@ -169,23 +159,17 @@ RETURNING f.path;
 -- An open plan reads what was let go: the day is listed now, and what its source still has is fetched.
 UPDATE days d SET look_at = clock_timestamp() FROM sites i
 WHERE d.id = ANY (%(days)s) AND i.id = d.site_id AND i.route <> '{}' AND EXISTS (
-    SELECT FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
-    JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-    WHERE f.day_id = d.id AND f.state = 'removed' AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open');
+    SELECT FROM awaited a WHERE a.day_id = d.id AND a.plan_state = 'open');
 
 -- name: tried_anew
 -- Whatever hindered it earlier.
-UPDATE files f SET tries = 0 FROM plan_shards k JOIN shards s ON s.id = k.shard_id
-WHERE k.plan_id = %(plan_id)s AND k.reads_audio AND k.state = 'ready' AND f.day_id = s.day_id AND f.shard = s.name AND f.state = 'removed'
-    AND f.tries > 0;
+UPDATE files f SET tries = 0 FROM awaited a
+WHERE a.plan_id = %(plan_id)s AND a.state = 'ready' AND f.day_id = a.day_id AND f.path = a.path AND f.tries > 0;
 
 -- name: vanished
 -- What open plans read of the day and its source no longer lists, and for how long the last of it.
-SELECT count(*) AS files, coalesce(extract(epoch FROM clock_timestamp() - max(f.gone)), 0)::float8 AS gone_for
-FROM files f JOIN shards s ON s.day_id = f.day_id AND s.name = f.shard
-WHERE f.day_id = %(day_id)s AND f.state = 'removed' AND f.gone IS NOT NULL AND f.transfer_id IS NULL AND EXISTS (
-    SELECT FROM plan_shards k JOIN plans p ON p.id = k.plan_id
-    WHERE k.shard_id = s.id AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open');
+SELECT count(DISTINCT path) AS files, coalesce(extract(epoch FROM clock_timestamp() - max(gone)), 0)::float8 AS gone_for
+FROM awaited WHERE day_id = %(day_id)s AND plan_state = 'open' AND gone IS NOT NULL AND transfer_id IS NULL;
 
 -- name: gone_now
 UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed';
@@ -210,9 +194,5 @@ WHERE d.id = %(day_id)s;
 
 -- name: left
 -- What could be fetched now, as `wanted` has it: how many files, and how often the unluckiest of them was tried.
-SELECT count(*) AS files, coalesce(max(tries), 0) AS tries FROM files
-WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s AND transfer_id IS NULL
-    AND (state IN ('listed', 'missing', 'wrong') OR (state = 'removed' AND reason IS DISTINCT FROM 'to be removed' AND gone IS NULL
-        AND size IS NOT DISTINCT FROM coalesce(arrived_size, size) AND EXISTS (
-            SELECT FROM shards s JOIN plan_shards k ON k.shard_id = s.id JOIN plans p ON p.id = k.plan_id
-            WHERE s.day_id = files.day_id AND s.name = files.shard AND k.reads_audio AND k.state IN ('ready', 'leased') AND p.state = 'open')));
+SELECT count(*) AS files, coalesce(max(tries), 0) AS tries FROM fetchable
+WHERE day_id = %(day_id)s AND kind = ANY (%(kinds)s) AND tries < %(attempts)s;

@@ -10,9 +10,11 @@ import shlex
 import sys
 import tarfile
 import wave
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +266,32 @@ def heard(no_server_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Applications that are made after this let recordings be heard, as `dayscribe serve` lets them."""
     reader = [sys.executable, "-I", "-c", PROGRAM, str(Path(main.__file__).parents[2]), "20000", str(1 << 30)]
     monkeypatch.setenv("DAYSCRIBE_MONITOR_AUDIO", shlex.join(reader))
+
+
+class Seen(HTMLParser):
+    """The elements of an answer as a browser would find them, what could run among their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.running: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.running += [name for name, value in attrs if name.startswith("on") or name == "style"]
+        self.running += [value for _, value in attrs if value and value.strip().lower().startswith("javascript:")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def seen() -> Callable[[str], Seen]:
+    """What a browser sees in a page."""
+    return Seen

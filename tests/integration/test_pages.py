@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,20 @@ from monitor import create_app, store
 from monitor.documents import search
 
 DAY = "/days/zurich/2025-01-31"
+Seen = Callable[[str], Any]
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
-class Seen(HTMLParser):
-    """The elements of a page, with what could run among their attributes, and its text."""
+@pytest.fixture
+def see(client: FlaskClient, seen: Seen) -> Seen:
+    """What a browser sees at a path."""
 
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: Counter[str] = Counter()
-        self.running: list[str] = []
-        self.words: list[str] = []
-        self.feed(page)
+    def ask(path: str) -> Any:
+        answer = client.get(path)
+        assert (path, answer.status_code, answer.mimetype) == (path, 200, "text/html")
+        return seen(answer.text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements[tag] += 1
-        self.running += [name for name, value in attrs if name.startswith("on") or name == "style"]
-        self.running += [value for _, value in attrs if value and value.strip().lower().startswith("javascript:")]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def see(client: FlaskClient, path: str) -> Seen:
-    answer = client.get(path)
-    assert (path, answer.status_code, answer.mimetype) == (path, 200, "text/html")
-    return Seen(answer.text)
+    return ask
 
 
 def shard_of(a_day: Any, name: str) -> int:
@@ -65,18 +48,18 @@ def every_page(a_day: Any) -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_calendar_has_each_day_with_its_state_and_leads_to_it(client: FlaskClient) -> None:
+def test_the_calendar_has_each_day_with_its_state_and_leads_to_it(client: FlaskClient, seen: Seen) -> None:
     page = client.get("/").text
 
     assert 'href="/days/zurich/2025-01-30"' in page
     assert "2025-01-30: completed;" in page
     assert "2025-01-31: processing" in page
     assert "2025-01-29" not in page
-    assert "1 transcribed" in Seen(page).text
+    assert "1 transcribed" in seen(page).text
 
 
-def test_a_days_page_has_the_ledgers_numbers_and_the_command_that_makes_it_again(client: FlaskClient) -> None:
-    page = see(client, DAY)
+def test_a_days_page_has_the_ledgers_numbers_and_the_command_that_makes_it_again(see: Seen) -> None:
+    page = see(DAY)
 
     assert "3 of 5 recordings" in page.text.replace("transcribed ", "")
     assert "the archive is cut at byte 512" in page.text
@@ -97,20 +80,20 @@ def test_what_is_empty_absent_and_failed_has_a_mark_of_its_own(client: FlaskClie
         assert f'title="{slot}: {mark}"' in page
 
 
-def test_a_shards_page_has_its_recordings_and_parts(client: FlaskClient, a_day: Any) -> None:
-    page = see(client, f"/shards/{shard_of(a_day, 'hello')}")
+def test_a_shards_page_has_its_recordings_and_parts(see: Seen, a_day: Any) -> None:
+    page = see(f"/shards/{shard_of(a_day, 'hello')}")
 
     assert "hello wide world" in page.text
     assert a_day.parts[1].name.partition(".")[0] in page.text
 
 
 def test_a_recordings_page_has_its_words_with_times_and_a_link_that_pins_version_and_second(
-    client: FlaskClient, a_day: Any
+    client: FlaskClient, seen: Seen, a_day: Any
 ) -> None:
     path = f"/recordings/{a_day.ids['hello']}"
     page = client.get(path)
 
-    assert "hello wide world" in Seen(page.text).text
+    assert "hello wide world" in seen(page.text).text
     assert f'href="{path}?version=1&amp;t=0.00#t0.00"' in page.text
     assert "score 0.90" in page.text
     assert "2\u202f" not in page.text
@@ -122,8 +105,8 @@ def test_a_recordings_page_has_its_words_with_times_and_a_link_that_pins_version
     )
 
 
-def test_a_quarantined_recording_says_why_and_how_it_is_made_again(client: FlaskClient, a_day: Any) -> None:
-    page = see(client, f"/recordings/{a_day.ids['quarantined']}")
+def test_a_quarantined_recording_says_why_and_how_it_is_made_again(see: Seen, a_day: Any) -> None:
+    page = see(f"/recordings/{a_day.ids['quarantined']}")
 
     assert "truncated: it ends early <script>alert(1)</script>" in page.text
     assert "dayscribe reprocess --date 2025-01-31 --site zurich --only error=truncated --dry-run" in page.text
@@ -149,9 +132,9 @@ def test_a_day_whose_parts_hold_nothing_has_a_page(client: FlaskClient, a_day: A
     assert client.get(DAY).status_code == 200
 
 
-def test_pages_hold_no_element_that_names_and_texts_brought(client: FlaskClient, a_day: Any) -> None:
+def test_pages_hold_no_element_that_names_and_texts_brought(client: FlaskClient, see: Seen, a_day: Any) -> None:
     for path in every_page(a_day):
-        page = see(client, path)
+        page = see(path)
         assert page.elements["script"] == 1, path  # ours, in the head
         assert page.running == [], path
         assert "\0" not in client.get(path).text
@@ -215,10 +198,10 @@ def test_what_a_dictionary_cannot_tell_apart_is_said(client: FlaskClient) -> Non
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
-def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, path: str) -> None:
+def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, seen: Seen, path: str) -> None:
     browser, program = client.get(path, headers=BROWSER), client.get(path)
     assert (browser.status_code, browser.mimetype) == (404, "text/html")
-    assert Seen(browser.text).elements["script"] == 0
+    assert seen(browser.text).elements["script"] == 0
     assert "default-src 'none'" in browser.headers["Content-Security-Policy"]
     assert (program.status_code, program.mimetype) == (404, "application/problem+json")
 

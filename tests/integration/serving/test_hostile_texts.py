@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from html.parser import HTMLParser
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -48,25 +48,6 @@ FROM_OUTSIDE = {
     ("days", "message"), ("slots", "name"), ("parts", "name"), ("flags", "detail"), ("runs", "receipt"),
 }  # fmt: skip
 CONTROLS = set("\u202e\u2066\x1b\0")
-
-
-class Seen(HTMLParser):
-    """The elements of an answer as a browser would find them, what could run among their attributes, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: Counter[str] = Counter()
-        self.running: list[str] = []
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements[tag] += 1
-        self.running += [name for name, value in attrs if name.startswith("on") or name == "style"]
-        self.running += [value for _, value in attrs if value and value.strip().lower().startswith("javascript:")]
-
-    def handle_data(self, data: str) -> None:
-        self.words += data.split()
 
 
 ROWS = """
@@ -167,23 +148,23 @@ def answers(client: FlaskClient, addresses: list[str], mimetype: str) -> dict[st
 
 
 def test_no_text_adds_an_element_to_any_page_or_is_changed_on_its_way_to_a_program(
-    client: FlaskClient, a_day: Any, addresses: list[str]
+    client: FlaskClient, seen: Callable[[str], Any], a_day: Any, addresses: list[str]
 ) -> None:
     fill(a_day.connection)
     say(a_day.connection, " calm")
     paths = [path for path in addresses if not path.startswith("/static/") and not path.endswith("/audio")]
     paths += [f"/recordings/{a_day.ids[name]}" for name in ("hostile", "quarantined", "silence")]
-    before = {path: Seen(page).elements for path, page in answers(client, paths, "text/html").items()}
+    before = {path: seen(page).elements for path, page in answers(client, paths, "text/html").items()}
 
     text = " ".join(("", *HOSTILE))
     said = say(a_day.connection, text)
     assert FROM_OUTSIDE | {("metadata", name) for name in COLUMNS if name.startswith(("author_n", "music_t"))} <= said
     pages = answers(client, paths, "text/html")
     for path, page in pages.items():
-        seen = Seen(page)
-        assert (path, seen.elements) == (path, before[path])
-        assert (path, seen.running, CONTROLS & set(page)) == (path, [], set())
-        assert "49" not in seen.words, f"{path}: a template of theirs was run"
+        found = seen(page)
+        assert (path, found.elements) == (path, before[path])
+        assert (path, found.running, CONTROLS & set(page)) == (path, [], set())
+        assert "49" not in found.words, f"{path}: a template of theirs was run"
     # Many places of a page show what they are given; the banner on every page does.
     hello, day = f"/recordings/{a_day.ids['hello']}", "/days/zurich/2025-01-31"
     shown = {path: page.count("{{7*7}}") for path, page in pages.items()}
@@ -191,7 +172,7 @@ def test_no_text_adds_an_element_to_any_page_or_is_changed_on_its_way_to_a_progr
 
     told = {path: json.loads(document) for path, document in answers(client, paths, "application/json").items()}
     for path in told:
-        assert (path, Seen(client.get(path).text).elements) == (path, Counter())
+        assert (path, seen(client.get(path).text).elements) == (path, Counter())
     recording = told[f"/api/v1{hello}"]
     assert {recording["metadata"][name] for name in ("author_name", "music_title")} == {f"de calm{text}"}
     assert recording["meta_id"] == f"7000000000000000001 calm{text}"
