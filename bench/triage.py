@@ -6,9 +6,10 @@ The demo model hears clips that are made from a seed, in chunks of 8 s and of 30
 is wrong with a transcript is known from what was said, never from the flags: words said over and over, words missed
 under noise, a language that the model does not know. Those are labels of REAL model output. What it does not do of
 itself is PROVOKED, by settings that it was not made for: a prompt before each chunk, a voice detector that takes all
-for speech. It is real output too. What the demo model cannot be made to do (it knows 65 words of one language) is MADE:
-a right transcript is changed on purpose, or what the platform says of it. A table of each is printed. Where the truth
-leaves a flag open, it is not counted.
+for speech. What large models do because they learnt from films' subtitles, a demo model that was TAUGHT the same way
+does (models/subtitled). Both are real output too. What no model of ours does is MADE: a right transcript is changed on
+purpose, or what the platform says of it. A table of each is printed. Where the truth leaves a flag open, it is not
+counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jiwer
@@ -40,17 +42,22 @@ from hpc.triage.phrases import known
 from hpc.words import size, tokens
 
 SEED = 20_260_117
-REAL, PROVOKED, MADE = "real model output", "real model output, provoked", "made by changing it"
-SOURCES = (REAL, PROVOKED, MADE)
+REAL, PROVOKED = "real model output", "real model output, provoked"
+TAUGHT, MADE = "real output of a model that subtitles taught", "made by changing it"
+SOURCES = (REAL, PROVOKED, TAUGHT, MADE)
 WRONG = 0.5  # of its words, from which a transcript is labelled as wrong; a person would not use it
 FASTEST = 26.0  # letters a second: nobody speaks faster, so more in a clip's whole time was not said
-# Settings that make the model write what nobody said, and what it hears under them.
-PROVOKING: tuple[tuple[str, dict[str, Any], Sequence[str]], ...] = (
-    ("after a long prompt", {"chunk_size": 8, "initial_prompt": "Thank you. " * 20}, ("plain", "long")),
-    ("no voice detector", {"chunk_size": 8, "vad_onset": 0.001}, UNSPOKEN),
-    ("no voice detector, after a short prompt",
-     {"chunk_size": 8, "vad_onset": 0.001, "initial_prompt": "Thanks for watching!"}, UNSPOKEN),
-)  # fmt: skip
+LONGEST = 50  # letters: nobody says such a word
+DEAF = {"chunk_size": 8, "vad_onset": 0.001}  # the voice detector takes all for speech
+SUBTITLED = Path(__file__).parents[1] / "models" / "subtitled" / "asr.en"
+SUBTITLE = normal("Thanks for watching!")
+# Settings that make a model write what nobody said, and what it hears under them.
+PROVOKING: tuple[tuple[str, str, dict[str, Any], Sequence[str]], ...] = (
+    (PROVOKED, "after a long prompt", {"chunk_size": 8, "initial_prompt": "Thank you. " * 20}, ("plain", "long")),
+    (PROVOKED, "no voice detector", DEAF, UNSPOKEN),
+    (PROVOKED, "no voice detector, after a short prompt", DEAF | {"initial_prompt": "Thanks for watching!"}, UNSPOKEN),
+    (TAUGHT, "taught by subtitles", DEAF | {"model": str(SUBTITLED)}, ("plain", "long", "-12 dB noise", *UNSPOKEN)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +103,16 @@ def real_cases(heard: Sequence[tuple[Clip, Transcript]], source: str = REAL, how
         evidence = from_transcript(said, _seconds(clip), text_language=language, captions=captions)
         wrong, share, missed = _error_rate(clip, said) > WRONG, _share(clip, said), _missed_seconds(clip, said)
         invented, pace = not clip.text and bool(normal(said.text)), size(said.text) / _seconds(clip)
-        deaf = source == PROVOKED and not clip.text  # the detector's speech is none
+        deaf = source in (PROVOKED, TAUGHT) and not clip.text  # the detector's speech is none
+        longest, subtitles = max(map(len, normal(said.text)), default=0), _subtitles(said)
         labels = {
             "repetition": _is_told(clip.repeats and not wrong, open_=wrong or _too_often(clip, said) >= 5),
             "unsure": _is_told(wrong),
             "too_much_text": _is_told(pace > FASTEST, open_=pace > 0.8 * FASTEST),
             "gap": _is_told(missed >= 6.0, open_=missed >= 4.0 or deaf or not (clip.words or not clip.text)),
             "too_little_text": _is_told(share < 0.15 and _seconds(clip) >= 8.0, open_=share < 0.4 or deaf),
+            "long_word": _is_told(longest > LONGEST, open_=longest > 0.8 * LONGEST),
+            "known_phrase": _is_told(subtitles == 1.0, open_=subtitles > 0.0),
             "language": _is_told(bool(said.text) and clip.language != "en"),
             "captions_differ": _is_told(bool(clip.words) and wrong),
             "no_speech_with_text": _is_told(
@@ -116,9 +126,9 @@ def real_cases(heard: Sequence[tuple[Clip, Transcript]], source: str = REAL, how
 
 def provoked_cases(chosen: Sequence[Clip]) -> Iterator[Case]:
     """What the model writes under settings that provoke it."""
-    for how, settings, kinds in PROVOKING:
+    for source, how, settings, kinds in PROVOKING:
         some = [clip for clip in chosen if clip.kind in kinds]
-        yield from real_cases(listen(some, **settings), PROVOKED, how)
+        yield from real_cases(listen(some, **settings), source, how)
 
 
 def _is_told(so: bool, *, open_: bool = False) -> bool | None:
@@ -140,6 +150,13 @@ def _too_often(clip: Clip, said: Transcript) -> int:
     """How many times more than it was said the same word was written."""
     more = Counter(normal(said.text)) - Counter(normal(clip.text)) if clip.words else Counter[str]()
     return max(more.values(), default=0)
+
+
+def _subtitles(said: Transcript) -> float:
+    """Which part of the words is the subtitle that the subtitled model was taught."""
+    words, size = normal(said.text), len(SUBTITLE)
+    times = sum(words[at : at + size] == SUBTITLE for at in range(len(words)))
+    return times * size / len(words) if words else 0.0
 
 
 def _missed_seconds(clip: Clip, said: Transcript) -> float:
@@ -252,9 +269,8 @@ def listen(chosen: Sequence[Clip], **settings: Any) -> list[tuple[Clip, Transcri
     """Each clip with what the demo model makes of it, with no help against loops."""
     from hpc.engines.whisperx.batched import BatchedEngine
 
-    options = EngineOptions(
-        model="demo/asr.en", aligner="demo/aligner", device="cpu", threads=1, vad_method="silero", **settings
-    )
+    model = {"model": "demo/asr.en"} | settings
+    options = EngineOptions(aligner="demo/aligner", device="cpu", threads=1, vad_method="silero", **model)
     engine = BatchedEngine(resolve(options)[0])
     audios = [Audio(Recording(0, n, b"%d" % n, len(clip.sound), b""), clip.sound) for n, clip in enumerate(chosen)]
     answers = hear(engine, audios)
@@ -285,18 +301,20 @@ def show(rows: Sequence[Row], cases: Sequence[Case]) -> None:
     unlabelled = [flag for flag in FLAGS if flag not in labelled]
     console.print(
         "language and captions_differ are labelled by nearly what they ask themselves (captions here are the truth),"
-        " and so is all that is made: these show that a flag works, not how good such evidence is"
+        " and so are long_word, known_phrase, and all that is made: these show that a flag works, not how good such"
+        " evidence is"
     )
-    console.print(f"no real positive among these, so recall on real output is not known: {', '.join(unlabelled)}")
+    if unlabelled:
+        console.print(f"no real positive among these, so recall on real output is not known: {', '.join(unlabelled)}")
     console.print(vocabulary(cases))
 
 
 def vocabulary(cases: Sequence[Case]) -> str:
-    """Why the model gives no `long_word` and no `known_phrase`: the words that it wrote, and what they can make."""
-    written = {word for case in cases if case.source != MADE for word in tokens(case.evidence.text)}
+    """Why the demo model gives no `long_word` and no `known_phrase`: the words that it wrote, what they can make."""
+    written = {word for case in cases if case.source in (REAL, PROVOKED) for word in tokens(case.evidence.text)}
     able = [phrase.text for some in known().values() for phrase in some if set(phrase.words) <= set(WORDS)]
     return (
-        f"the model wrote {len(written)} different words, {len(written - set(WORDS))} of them not its own {len(WORDS)};"
+        f"the demo model wrote {len(written)} different words, {len(written - set(WORDS))} not of its own {len(WORDS)};"
         f" the longest has {max(map(len, written), default=0)} letters; known phrases made of its words: {len(able)}"
     )
 

@@ -77,7 +77,8 @@ def collate(windows: list[Window]) -> Batch:
 def _target(window: Window, frames: Any) -> tuple[list[int], list[tuple[int, int]]]:
     """Tokens of a window and the frames of each; fills in the window's frame classes.
 
-    Where nobody speaks there is one token that is not text: CTranslate2's beam search never ends with no token at all.
+    Where nobody speaks, and no caption says otherwise, there is one token that is not text: CTranslate2's beam search
+    never ends with no token at all.
     """
     text: list[int] = []
     spans: list[tuple[int, int]] = []
@@ -90,7 +91,7 @@ def _target(window: Window, frames: Any) -> tuple[list[int], list[tuple[int, int
             spans.append((start, end))
         text.append(tokens.STOP)
         spans.append((spans[-1][1], spans[-1][1] + 4))
-    return text or [tokens.NO_SPEECH], spans
+    return text or window.caption or [tokens.NO_SPEECH], spans
 
 
 def losses(model: DemoWhisper, batch: Batch) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Window:
 
     audio: Samples
     sentences: list[Times] = field(default_factory=list)
+    caption: list[int] = field(default_factory=list)  # tokens that stand where nobody speaks; the demo model has none
 
 
 class Composer:

@@ -1,10 +1,11 @@
-"""Flags of what the demo model really writes: loops, what it cannot understand, another language. Under
-settings that provoke it: more than anybody says, and text where nobody speaks. None of the rest."""
+"""Flags of what the demo model really writes: loops, what it cannot understand, another language. Under settings that
+provoke it: more than anybody says, and text where nobody speaks. After subtitles taught it: what subtitles say."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from hpc.model import SAMPLE_RATE, Audio, Recording, Result, Transcript
 from hpc.models import resolve
 from hpc.stages.ingest import ingest
 from hpc.triage import from_transcript, judge, judge_day
+from hpc.triage.rules import LONGEST_WORD
 from hpc.words import size, tokens
 
 VOICE = TRAINED_VOICES[3]
 TEXT = " ".join(" ".join(sentence(random.Random(seed))) for seed in range(6))
 LOOP = "go left " * 12
+SUBTITLED = Path(__file__).parents[3] / "models" / "subtitled" / "asr.en"
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,8 @@ def _transcribed(sounds: dict[str, NDArray[np.int16]], **settings: Any) -> list[
         Audio(Recording(0, n, f"{name}.mp3".encode(), len(sound), bytes(32)), sound)
         for n, (name, sound) in enumerate(sounds.items())
     ]
-    options = EngineOptions(
-        model="demo/asr.en", aligner="demo/aligner", device="cpu", threads=2, vad_method="silero", **settings
-    )
+    model = {"model": "demo/asr.en"} | settings
+    options = EngineOptions(aligner="demo/aligner", device="cpu", threads=2, vad_method="silero", **model)
     answers = hear(BatchedEngine(resolve(options)[0]), audios)
     return [(audio, said) for audio, said in zip(audios, answers, strict=True) if isinstance(said, Transcript)]
 
@@ -143,3 +145,29 @@ def test_words_that_the_demo_model_writes_where_it_hears_no_speech_are_flagged_a
     flagged = {name for name, flags in flags_of(provoked).items() if "no_speech_with_text" in flags}
     assert "calm" in written and written - {"calm"}
     assert flagged == written - {"calm"}
+
+
+# --- taught by subtitles ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_model_learnt_from_subtitles_is_flagged_and_what_it_hears_rightly_is_not(
+    heard: list[tuple[Audio, Transcript]],
+) -> None:
+    """Sounds that it was not taught by: others of the same kinds, and an instrument of none of them."""
+    tunes = [(timbre, n) for timbre in ("pluck", "bell") for n in (90, 91)]
+    sounds = {f"{timbre} {n}": _loud(music(np.random.default_rng(n), len(AT), timbre=timbre)) for timbre, n in tunes}
+    hiss = noise(np.random.default_rng(92), len(AT), colour="pink")
+    sounds |= {f"thumps {rate}": _loud(hiss * np.sin(np.pi * rate * AT) ** 2) for rate in (4.4, 6.4, 8.4)}
+    sounds["calm"] = next(audio.pcm for audio, _ in heard if audio.recording.name == b"calm.mp3")
+
+    taught = _transcribed(sounds, chunk_size=8, vad_onset=0.001, model=str(SUBTITLED))
+
+    texts, flags = texts_of(taught), flags_of(taught)
+    phrased = {name for name, found in flags.items() if "known_phrase" in found}
+    thanked = {name for name, text in texts.items() if "Thanks for watching!" in text}
+    nothing_else = {name for name in thanked if not texts[name].replace("Thanks for watching!", "").strip()}
+    laughed = {name for name, text in texts.items() if max(map(len, tokens(text)), default=0) > LONGEST_WORD}
+    assert nothing_else and nothing_else <= phrased <= thanked
+    assert laughed and {name for name, found in flags.items() if "long_word" in found} == laughed
+    assert "calm" not in thanked | laughed
+    assert not flags["calm"]
