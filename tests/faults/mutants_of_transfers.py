@@ -141,6 +141,14 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (("db/queries/redo.sql", f"{FRESH} NOT EXISTS (", f"{FRESH} (SELECT true) OR false AND NOT EXISTS ("),),
         (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
     ),
+    "a plan that is not open has something fetched": (
+        (("db/migrations/0016_awaited.sql", " AND a.plan_state = 'open')", ")"),),
+        (f"{AGAIN}::test_a_plan_that_is_not_open_has_nothing_fetched",),
+    ),
+    "a plan that reads no audio waits for it": (
+        (("db/migrations/0016_awaited.sql", "WHERE k.reads_audio AND", "WHERE"),),
+        (f"{AGAIN}::test_the_first_day_that_waits_for_room_may_be_one_that_a_plan_reads_again",),
+    ),
     "a worker waits for a transfer": (
         (("db/queries/redo.sql", f"{LAPSE} NOT EXISTS (", f"{LAPSE} EXISTS ("),),
         (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
