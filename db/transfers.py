@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -327,12 +327,19 @@ def vanished(connection: Connection, day_id: int) -> dict[str, Any]:
 
 
 @translated()
-def gone_now(connection: Connection, day_id: int, paths: Sequence[bytes]) -> None:
-    """These are removed; a plan that was opened meanwhile has them fetched."""
+def remove(
+    connection: Connection, day_id: int, paths: Sequence[bytes], removed: Callable[[Sequence[bytes]], Sequence[bytes]]
+) -> tuple[int, int]:
+    """Have those removed that are marked still; how many `removed` says are gone now, and how many are not. What a plan
+    that was opened meanwhile reads of them is fetched."""
     with connection.transaction():
+        marked = [row["path"] for row in connection.execute(SQL["marked"], {"day_id": day_id, "paths": list(paths)})]
+        gone = removed(marked)
+        connection.execute(SQL["gone_now"], {"day_id": day_id, "paths": list(gone)})
+    with connection.transaction():  # another, for whoever holds the day may wait for its files
         days.lock(connection, day_id)
-        connection.execute(SQL["gone_now"], {"day_id": day_id, "paths": list(paths)})
         connection.execute(SQL["wanted_again"], {"days": [day_id]})
+    return len(gone), len(marked) - len(gone)
 
 
 @translated()

@@ -171,6 +171,11 @@ WHERE a.plan_id = %(plan_id)s AND a.state = 'ready' AND f.day_id = a.day_id AND 
 SELECT count(DISTINCT path) AS files, coalesce(extract(epoch FROM clock_timestamp() - max(gone)), 0)::float8 AS gone_for
 FROM awaited WHERE day_id = %(day_id)s AND plan_state = 'open' AND gone IS NOT NULL AND transfer_id IS NULL;
 
+-- name: marked
+-- Held until they are noted: whoever was late finds nothing marked any more, and removes nothing that came meanwhile.
+SELECT path FROM files WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed' AND reason = 'to be removed'
+ORDER BY path FOR UPDATE;
+
 -- name: gone_now
 UPDATE files SET reason = NULL WHERE day_id = %(day_id)s AND path = ANY (%(paths)s) AND state = 'removed';
 

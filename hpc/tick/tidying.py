@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from db import faults, transfers
@@ -29,17 +31,21 @@ def tidy_staging(porter: Porter, report: Report) -> None:
                 continue
             marked = session(transfers.let_go, row["id"])
             faults.point("tidy.marked")
-            gone = [path for path in marked if _removed(staged, path)]
-            faults.point("tidy.removed")
-            session(transfers.gone_now, row["id"], gone)
-            whole = len(gone) == len(marked)
+            gone, left = session(transfers.remove, row["id"], marked, partial(_remove, staged))
+            whole = not left
             if gone:
-                report.done("let go", about, f"{len(gone)} staged archives; their source has them")
-            if not whole:
+                report.done("let go", about, f"{gone} staged archives; their source has them")
+            if left:
                 session(transfers.tidy_later, row["id"], LATER)
-                report.waiting("not let go", about, f"{len(marked) - len(gone)} staged archives cannot be removed")
+                report.waiting("not let go", about, f"{left} staged archives cannot be removed")
         if whole:
             session(transfers.tidied, row["id"])
+
+
+def _remove(staged: Path, paths: Sequence[bytes]) -> list[bytes]:
+    gone = [path for path in paths if _removed(staged, path)]
+    faults.point("tidy.removed")
+    return gone
 
 
 def _removed(staged: Path, path: bytes) -> bool:

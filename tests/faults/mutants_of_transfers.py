@@ -141,6 +141,16 @@ MUTANTS: dict[str, tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]] = {
         (("db/queries/redo.sql", f"{FRESH} NOT EXISTS (", f"{FRESH} (SELECT true) OR false AND NOT EXISTS ("),),
         (f"{AGAIN}::test_what_an_open_plan_reads_is_fetched_again_worked_and_let_go_again",),
     ),
+    "a late tick removes what came again": (
+        (
+            (
+                "db/queries/transfers.sql",
+                " AND state = 'removed' AND reason = 'to be removed'\nORDER BY path FOR UPDATE",
+                "\nORDER BY path FOR UPDATE",
+            ),
+        ),
+        (f"{AGAIN}::test_a_tick_that_was_late_removes_nothing_that_came_again_meanwhile",),
+    ),
     "a plan that is not open has something fetched": (
         (("db/migrations/0016_awaited.sql", " AND a.plan_state = 'open')", ")"),),
         (f"{AGAIN}::test_a_plan_that_is_not_open_has_nothing_fetched",),

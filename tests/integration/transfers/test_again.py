@@ -354,6 +354,28 @@ def test_what_was_marked_and_not_noted_is_removed_first_and_then_fetched(
     assert redone(dock, again) == [archive("00_00")]
 
 
+def test_a_tick_that_was_late_removes_nothing_that_came_again_meanwhile(
+    dock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its mark and its removal another tick removes what it marked, and a plan has it brought."""
+    worked(dock, 1)
+    first = opened(dock)
+    dock.arrive()
+    plans.move(dock.connection, first, "cancel", actor="me")
+    again: list[Plan] = []
+
+    def late(point: str) -> None:
+        if point == "tidy.marked" and not again:
+            again.append(opened(dock, b"3" * 16))
+            tidy(dock)
+            dock.arrive()
+
+    monkeypatch.setattr("db.faults.point", late)
+    tidy(dock)
+    assert here(dock) == [archive("00_00")]
+    assert redone(dock, again[0]) == [archive("00_00")]
+
+
 def test_what_a_sample_keeps_is_kept_when_the_plan_is_done(dock: Any) -> None:
     worked(dock, 2)
     plan = opened(dock)
