@@ -183,11 +183,11 @@ def report(app: App, /, name: str) -> None:
     columns = [Column("stratum"), *counts, Column("wer", "WER", percent, right=True), Column("interval", "95 %")]
     columns += [Column(key, right=True) for key in ("silent", "invented", "missed")]
     app.display.table([asdict(one) | {"interval": _interval(one)} for one in [*strata, overall]], columns)
-    population = sum(one.population for one in strata)
+    reached = sum(one.population for one in strata if one.judged)
     app.display.passage(
-        f"{overall.judged} of {overall.drawn} drawn recordings are judged; they stand for {overall.population} of"
-        f" {population} recordings with a transcript. Silent: nobody speaks; invented: the machine wrote words there;"
-        " missed: speech of which it wrote nothing."
+        f"{overall.judged} of {overall.drawn} drawn recordings are judged; they stand for {reached} of"
+        f" {overall.population} recordings with a transcript. Silent: nobody speaks; invented: the machine wrote words"
+        " there; missed: speech of which it wrote nothing."
     )
 
 

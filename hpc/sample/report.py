@@ -22,7 +22,7 @@ from hpc.words import tokens as words
 TIMES = 2_000  # resamples
 AT_ONCE = 1 << 22  # numbers held at once
 SURE = 0.95
-FEWEST = 2  # judged recordings, of fewer there is no interval
+FEWEST = 2  # judged recordings with words, of fewer there is no interval
 Row = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
@@ -68,16 +68,15 @@ def scored(rows: Iterable[Row]) -> list[Scored]:
 
 
 def rates(rows: Sequence[Row], seed: int) -> tuple[list[Rate], Rate]:
-    """Each stratum's rate, and the one over all, of the strata of which anything was judged."""
+    """Each stratum's rate, and the one over all: its population is all strata's, its rate is of those of which
+    anything was judged."""
     every = scored(rows)
     drawn = {name: [row for row in rows if row["stratum"] == name] for name in sorted({r["stratum"] for r in rows})}
     found = []
     for name, of_stratum in drawn.items():
         mine = [one for one in every if one.stratum == name]
         found.append(_rate(name, of_stratum[0]["population"], len(of_stratum), mine, seed))
-    reached = {one.stratum for one in every}
-    population = sum(rate.population for rate in found if rate.stratum in reached)
-    return found, _rate("all", population, len(rows), every, seed)
+    return found, _rate("all", sum(rate.population for rate in found), len(rows), every, seed)
 
 
 def _rate(name: str, population: int, drawn: int, mine: Sequence[Scored], seed: int) -> Rate:
@@ -103,9 +102,11 @@ def ratio(mine: Sequence[Scored]) -> float | None:
 def interval(
     mine: Sequence[Scored], seed: int, *, times: int = TIMES, sure: float = SURE
 ) -> tuple[float | None, float | None]:
-    """Between which rates the true one probably is. Where nobody saw an error, resampling cannot say how many there
-    could be: the upper end is None."""
-    if len(mine) < FEWEST:
+    """Between which rates the true one probably is; it holds the rate of `mine`. Where nobody saw an error, resampling
+    cannot say how many there could be: the upper end is None. Where words hang on so few recordings that some resamples
+    have none, more than lie beyond an end, those that have some say nothing of an interval: both ends are None."""
+    rate = ratio(mine)
+    if rate is None or sum(one.words > 0 for one in mine) < FEWEST:
         return None, None
     if not any(one.errors for one in mine):
         return 0.0, None
@@ -120,10 +121,11 @@ def interval(
             errors[start:stop] += counts @ wrong[members]
             spoken[start:stop] += counts @ said[members]
     found = errors[spoken > 0] / spoken[spoken > 0]
-    if not len(found):
+    beyond = (1 - sure) / 2
+    if times - len(found) > beyond * times:
         return None, None
-    low, high = np.quantile(found, [(1 - sure) / 2, (1 + sure) / 2])
-    return float(low), float(high)
+    low, high = np.quantile(found, [beyond, 1 - beyond])
+    return min(float(low), rate), max(float(high), rate)
 
 
 def _resampled(random: np.random.Generator, count: int, times: int) -> Floats:

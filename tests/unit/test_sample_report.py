@@ -41,7 +41,15 @@ def test_errors_are_counted_on_the_words_people_wrote_and_silence_has_only_inven
     assert (german.words, german.errors, german.wer) == (6, 1 + 4 + 3, pytest.approx(8 / 6))
     assert (german.drawn, german.judged, german.silent, german.invented, german.missed) == (4, 3, 1, 1, 1)
     assert (french.judged, french.wer, french.low, french.high) == (0, None, None, None)
-    assert (overall.population, overall.drawn, overall.judged, overall.wer) == (100, 5, 3, pytest.approx(8 / 6))
+    assert (overall.population, overall.drawn, overall.judged, overall.wer) == (150, 5, 3, pytest.approx(8 / 6))
+
+
+def test_before_anything_is_judged_the_population_over_all_is_that_of_all_strata() -> None:
+    rows = [told(1, "de", 100, None, "not judged"), told(2, "fr", 50, None, "nor this")]
+
+    _, overall = rates(rows, seed=1)
+
+    assert (overall.population, overall.drawn, overall.judged, overall.wer) == (150, 2, 0, None)
 
 
 def test_an_interval_is_the_same_each_time_holds_the_rate_and_is_wider_for_fewer() -> None:
@@ -62,6 +70,33 @@ def test_where_too_little_is_known_no_interval_is_told() -> None:
     assert interval([one("all", 100, 10, 1)], 1) == (None, None)
     assert interval([one("all", 100, 10, 0) for _ in range(5)], 1) == (0.0, None)
     assert interval([one("all", 100, 0, 2) for _ in range(5)], 1) == (None, None)
+
+
+@pytest.mark.parametrize("counts", [[(10, 1), (0, 2)], [(100, 5), (0, 0)], [(50, 0), (0, 0)]], ids=str)
+def test_where_one_judged_recording_has_words_there_is_no_interval(counts: list[tuple[int, int]]) -> None:
+    assert interval([one("all", 100, *each) for each in counts], 1) == (None, None)
+
+
+def test_where_too_many_resamples_have_no_words_there_is_no_interval() -> None:
+    silent = [one("all", 100, 0, 1) for _ in range(20)]
+
+    assert interval([one("all", 100, 10, 1), one("all", 100, 10, 4), *silent], 1) == (None, None)
+    assert None not in interval([*(one("all", 100, 10, wrong) for wrong in (1, 2, 3, 4, 5)), *silent], 1)
+
+
+def test_an_interval_holds_its_own_rate_however_few_recordings_have_words() -> None:
+    random, told_of = np.random.default_rng(9), 0
+    for seed in range(300):
+        mine = [
+            one(f"s{random.integers(3)}", int(random.integers(1, 500)), int(random.choice([0, 0, 1, 40])), int(wrong))
+            for wrong in random.integers(0, 6, random.integers(2, 9))
+        ]
+        (low, high), rate = interval(mine, seed, times=200), ratio(mine)
+        if low is None or rate is None:
+            continue
+        told_of += 1
+        assert low <= rate and (high is None or rate <= high)
+    assert told_of > 50
 
 
 def test_how_strata_differ_is_no_uncertainty() -> None:
