@@ -26,7 +26,8 @@ FROM recordings r JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_i
 -- name: by_index
 -- All that match, counted; of them a page after the key. Words, or parts of texts: the planner sees but one of the two, since
 -- the other's condition is false beforehand. Materialised, so that the planner uses the text index and not the
--- key. CASE, since it takes what is true of every row for rare and then walks through all days for each.
+-- key. CASE, since it takes what is true of every row for rare and then walks through all days for each. Only what is
+-- transcribed, as in a walk: a text without words would match whatever asks that a word is not there.
 WITH hit AS MATERIALIZED (
     SELECT t.id, t.recording_id FROM transcripts t
     WHERE ((%(pieces)s::text[] IS NULL AND t.search @@ %(words)s::tsquery)
@@ -38,7 +39,7 @@ WITH hit AS MATERIALIZED (
             OR EXISTS (SELECT FROM flags f WHERE f.transcript_id = t.id AND f.flag = %(flag)s))
 ), seen AS MATERIALIZED (
     SELECT d.date, d.id AS day_id, r.id AS recording_id, hit.id AS transcript_id
-    FROM hit JOIN recordings r ON r.id = hit.recording_id AND CASE WHEN r.current_id = hit.id THEN true END
+    FROM hit JOIN recordings r ON r.id = hit.recording_id AND CASE WHEN r.current_id = hit.id AND r.state = 'transcribed' THEN true END
     JOIN days d ON d.id = r.day_id JOIN sites i ON i.id = d.site_id
     WHERE (%(site)s::text IS NULL OR i.name = %(site)s)
         AND (%(start)s::date IS NULL OR d.date >= %(start)s) AND (%(stop)s::date IS NULL OR d.date <= %(stop)s)

@@ -144,6 +144,21 @@ def test_only_the_version_that_readers_see_is_found(books: Any, way: str) -> Non
     assert [hit["recording_id"] for hit in hits] == all_of(books, f"t.text ~ '{COMMON}'")
 
 
+@pytest.mark.parametrize("query", [f"-{RARE}", "-zzzz", f"zzzz or -{COMMON}"])
+def test_what_holds_no_speech_is_not_found_by_what_it_does_not_say(
+    books: Any, speech: Callable[..., Any], way: str, query: str
+) -> None:
+    books.day("a", on=date(2025, 1, 4))
+    silent = [speech(n, "") for n in range(40)]
+    assert books.record(books.one(), [*silent, speech(40, "filler")], seal=41).settled
+    word = query.rpartition("-")[2]
+    wanted = all_of(books, f"t.text <> '' AND position('{word}' in t.text) = 0")
+    answers = list(pages(books, Question(query, limit=500)))
+    assert [hit["recording_id"] for found in answers for hit in found.hits] == wanted
+    assert answers[0].total in (None, len(wanted))
+    assert len(wanted) <= answers[0].denominator["transcribed"]
+
+
 def test_what_is_not_sealed_is_not_walked_into(books: Any, speech: Callable[..., Any], way: str) -> None:
     books.day("a", on=date(2025, 1, 4))
     books.record(books.one(), [speech(n, COMMON) for n in range(3)])
