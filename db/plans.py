@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -151,23 +152,33 @@ class Plan:
         return self.receipt["text"] if self.stage == ALIGN else None
 
     def foreseen(self) -> list[dict[str, Any]]:
-        """What was expected against what then was, in seconds, with the error as a share of what was: of the engine's
-        own time, and from the opening to the end (expected of SLURM's tasks). Empty until both are known."""
+        """What was expected against what then was, in seconds, with the error as a share of what was and in words: of
+        the engine's own time, and from the opening to the end (expected of SLURM's tasks). Empty until both are known,
+        and where both are less than a second."""
         engine, whole = self.estimate.get("engine_hours"), self.estimate.get("finish_hours")
         took = (self.finished - self.started).total_seconds() if self.started and self.finished else None
         known = (("engine", engine, (self.summary or {}).get("engine_seconds")), ("whole", whole, took))
         return [
-            {"of": of, "expected": hours * 3600, "was": was, "error": (hours * 3600 - was) / was}
+            {"of": of, "expected": hours * 3600, "was": was, "error": (hours * 3600 - was) / was,
+             "says": _wrong_by(hours * 3600 / was)}
             for of, hours, was in known
-            if hours is not None and was and self.summary is not None
-        ]
+            if hours is not None and was and self.summary is not None and max(hours * 3600, was) >= 1
+        ]  # fmt: skip
+
+
+def _wrong_by(ratio: float) -> str:
+    """How far what was expected was from what was, so that nobody takes one for the other."""
+    much, times = ("much", ratio) if ratio >= 1 else ("little", 1 / ratio if ratio else math.inf)
+    if times < 3:
+        return f"{100 * abs(ratio - 1):.0f} % too {much}"
+    return f"{times:.0f} times too {much}" if times < math.inf else "none"
 
 
 @translated()
 def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
     """Choose, and store what was chosen, in one transaction; NothingChosen leaves nothing behind."""
     with connection.transaction():
-        looked_at = _pick(connection, selection, wish.run_key)
+        looked_at = _pick(connection, selection, wish.run_key, wish.receipt.get("models", ()))
         unknown = _keep_named(connection, selection.names)
         if wish.stage == ENRICH:
             connection.execute(SQL["keep_transcribed"])
@@ -188,8 +199,10 @@ def draw(connection: Connection, selection: Selection, wish: Wish) -> Drawn:
     return Drawn(plan_id, recordings, known, unknown, missing, looked_at)
 
 
-def _pick(connection: Connection, selection: Selection, run_key: bytes) -> int:
-    """Gather what any criterion finds; of how many days."""
+def _pick(
+    connection: Connection, selection: Selection, run_key: bytes, models: Sequence[Mapping[str, Any]] = ()
+) -> int:
+    """Gather what any criterion finds; of how many days. `models`: those that would be used now."""
     where = {"site": selection.site, "start": selection.start, "stop": selection.stop}
     connection.execute(SQL["begin_choice"])
     connection.execute(SQL["scope"], where)
@@ -200,6 +213,8 @@ def _pick(connection: Connection, selection: Selection, run_key: bytes) -> int:
     for criterion in selection.criteria:
         query = "pick_named" if criterion.kind == "all" and selection.names else PICKS[criterion.kind][0]
         asked = criterion.values() | named | {"run_key": run_key}
+        if criterion.kind == "not_model":  # one model may have several names, a path among them
+            asked["digest"] = next((one["digest"] for one in models if one["name"] == criterion.value), None)
         if criterion.kind == "not_run":
             asked["runs"] = [run["id"] for run in runs.find(connection, criterion.value)]
         connection.execute(SQL[query], asked)
@@ -349,6 +364,13 @@ def measured(connection: Connection, plan: Plan) -> dict[str, Any]:
     size = _one(connection, "part_bytes", plan_id=plan.id)
     each = size["bytes"] / size["recordings"] if size["recordings"] else 0.0
     return {"audio": told["audio"], "engine": told["engine"], "basis": basis, "bytes_each": each}
+
+
+@translated()
+def there_already(connection: Connection, plan: Plan) -> dict[str, Any]:
+    """recordings of the plan, and their seconds, whose version under its key exists and is not what readers see:
+    nothing is made of them, and readers see it; and how many others are of unknown length: unmeasured."""
+    return _one(connection, "there_already", plan_id=plan.id, run_key=plan.run_key, forced=plan.forced)
 
 
 @translated()

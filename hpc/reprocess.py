@@ -30,7 +30,7 @@ OURS = (
 """Failures that another run may not meet: of the machine or the program, rather than of the recording's bytes."""
 
 FORMS = (
-    "failed", "quarantined", "suspect", "missing", "lang-mismatch", "flag=NAME", "error=CLASS", "model!=NAME",
+    "failed", "quarantined", "suspect", "lang-mismatch", "flag=NAME", "error=CLASS", "model!=NAME",
     "run!=RUN", "language=CODE", "duration>SECONDS", "duration<SECONDS",
 )  # fmt: skip
 MISSING = Criterion("missing")  # no recording is known that it could find
@@ -65,6 +65,8 @@ class Estimate:
     tasks: int
     task_minutes: int
     finish_hours: float | None  # with so many tasks at once, from when the first of them starts
+    there_already: int = 0  # recordings of which nothing is made: readers only see what is there
+    unmeasured: int = 0  # recordings of unknown length, whose cost is in no figure
     source: Source = field(default_factory=Source)
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,12 +168,13 @@ def estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estim
 
 def _estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Estimate:
     shards = plans.shards(connection, plan.id)
-    told = plans.measured(connection, plan)
+    told, there = plans.measured(connection, plan), plans.there_already(connection, plan)
     source = look_at_source(shards)
-    disk = round(told["bytes_each"] * plan.recordings)
-    engine = plan.seconds * told["engine"] / told["audio"] if told["audio"] > 0 and told["engine"] > 0 else None
+    disk = round(told["bytes_each"] * (plan.recordings - there["recordings"]))
+    seconds = max(0.0, plan.seconds - there["seconds"])
+    engine = seconds * told["engine"] / told["audio"] if told["audio"] > 0 and told["engine"] > 0 else None
     # Archives are read whole, but the engine is what takes long: their bytes pass as fast as their recordings are made.
-    speed = Speed(source.bytes / engine if engine else None)
+    speed = Speed(None if engine is None else source.bytes / max(engine, 1.0))
     by_day = defaultdict(list)
     for shard in shards:
         by_day[shard["site"], shard["date"]].append(shard["size"])
@@ -184,8 +187,8 @@ def _estimate(connection: Connection, plan: Plan, wanted: SlurmSettings) -> Esti
     hours = None if engine is None else (LOAD_SECONDS * math.ceil(tasks / at_once) + engine / at_once) / 3600
     basis = told["basis"] if engine is not None else "no speed measured yet"
     return Estimate(
-        None if engine is None else round(engine / 3600, 4), basis, disk, tasks, max(job.minutes for job in jobs),
-        None if hours is None else round(hours, 3), source,
+        None if engine is None else round(engine / 3600, 6), basis, disk, tasks, max(job.minutes for job in jobs),
+        None if hours is None else round(hours, 3), there["recordings"], there["unmeasured"], source,
     )  # fmt: skip
 
 

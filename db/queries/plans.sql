@@ -53,13 +53,16 @@ JOIN recordings r ON r.id = t.recording_id AND r.current_id = t.id
 WHERE %(flags)s::text[] IS NULL OR f.flag = ANY (%(flags)s);
 
 -- name: pick_not_model
+-- By its name, and by what it is: the digest of the model that has this name now.
 INSERT INTO chosen SELECT r.id, 'model=' || coalesce(m.model, 'none') FROM scope d
 JOIN recordings r ON r.day_id = d.id JOIN transcripts t ON t.id = r.current_id
 JOIN (
-    SELECT u.id, (SELECT e ->> 'name' FROM jsonb_array_elements(u.receipt -> 'models') e WHERE e ->> 'kind' = 'asr' LIMIT 1) AS model
-    FROM runs u
+    SELECT u.id, a.e ->> 'name' AS model, a.e ->> 'digest' AS digest
+    FROM runs u LEFT JOIN LATERAL (
+        SELECT e FROM jsonb_array_elements(u.receipt -> 'models') e WHERE e ->> 'kind' = 'asr' LIMIT 1
+    ) a ON true
 ) m ON m.id = t.run_id
-WHERE m.model IS DISTINCT FROM %(model)s;
+WHERE m.model IS DISTINCT FROM %(model)s AND (%(digest)s::text IS NULL OR m.digest IS DISTINCT FROM %(digest)s);
 
 -- name: pick_not_run
 -- By none of these receipts, which are those of one run.
@@ -162,6 +165,14 @@ FROM (
     SELECT count(*) AS recordings, coalesce(sum(r.seconds::float8), 0) AS seconds
     FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id WHERE q.plan_id = %(plan_id)s
 ) c WHERE p.id = %(plan_id)s RETURNING p.recordings;
+
+-- name: there_already
+SELECT count(*) FILTER (WHERE made) AS recordings, coalesce(sum(seconds) FILTER (WHERE made), 0)::float8 AS seconds,
+    count(*) FILTER (WHERE seconds IS NULL AND NOT made) AS unmeasured
+FROM (
+    SELECT r.seconds, NOT %(forced)s AND EXISTS (SELECT FROM transcripts t WHERE t.recording_id = r.id AND t.run_key = %(run_key)s) AS made
+    FROM plan_recordings q JOIN recordings r ON r.id = q.recording_id WHERE q.plan_id = %(plan_id)s
+) c;
 
 -- name: put_estimate
 UPDATE plans SET estimate = %(estimate)s WHERE id = %(plan_id)s;

@@ -86,8 +86,9 @@ def command(app: App, /, *, plan_id: int | None, here: bool, dry_run: bool, **as
     """Make recordings again, by reason.
 
     Draws a plan: which recordings, why, what they cost. It is stored; `--dry-run` ends there, and `--plan ID` runs it
-    later. Without either it is opened at once. What has been made under the present settings is never made again. Old
-    transcripts stay what readers see until an archive's new ones are all there. A day's state does not change.
+    later. Without either it is opened at once. What has been made under the present settings is never made again; where
+    readers see something else, they see that. Old transcripts stay what readers see until an archive's new ones are all
+    there. A day's state does not change.
     """
     from db import plans
     from hpc import login_nodes, wiring
@@ -231,6 +232,10 @@ def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
     if drawn.known:
         how = "by these rules" if plan.stage == plans.ENRICH else "under this very key"
         said["made already"] = f"{drawn.known} more, {how}: nothing to do"
+    if estimate.there_already:
+        said["there already"] = (
+            f"{estimate.there_already} of them, under this very key: readers see these, none is made"
+        )
     if drawn.missing["failed_shards"]:
         said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
     if drawn.missing["unjudged_shards"] and plan.stage != plans.ENRICH:
@@ -239,6 +244,8 @@ def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
         return said | {"cost": f"no GPU: {estimate.basis}", "readers": "see the same texts; their flags may change"}
     hours = estimate.engine_hours
     said["cost"] = estimate.basis if hours is None else f"{clock(hours * 3600)} of the engine, by {estimate.basis}"
+    if estimate.unmeasured:
+        said["cost"] += f"; and {estimate.unmeasured} recordings whose length nobody knows"
     said["disk"] = f"{_size(estimate.disk_bytes)} of results"
     said["read"] = f"{source.archives} archives, {_size(source.bytes)}"
     if source.again:
@@ -368,7 +375,7 @@ def foreseen(plan: Plan) -> str:
     """What was expected, and what it came to."""
     return ", ".join(
         f"{'of the engine' if one['of'] == 'engine' else 'from opening to end'} {clock(one['expected'])} expected,"
-        f" it was {clock(one['was'])} ({100 * one['error']:+.0f} %)"
+        f" it was {clock(one['was'])} (expected {one['says']})"
         for one in plan.foreseen()
     )
 
