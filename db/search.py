@@ -17,6 +17,7 @@ from db import formats, substrings
 from db.connect import Connection, translated
 from db.errors import BadData
 from db.sql import load
+from db.substrings import BadQuery
 from db.transcripts import Scope, denominator, open_days
 
 SQL = load("search.sql")
@@ -103,10 +104,14 @@ def asked(connection: Connection, question: Question) -> tuple[dict[str, Any], i
     measured = connection.execute(SQL["measure"], values).fetchone()
     assert measured is not None
     values |= {name: measured[name] for name in ("terms", "words", "candidates")}
+    worded = measured["worded"]
     if question.language in substrings.LANGUAGES:
         parts = substrings.parts(values["query"])
         values |= {"pieces": parts.pieces(), "wanted": parts.wanted, "without": parts.without}
         values |= {"terms": len(parts.wanted), "words": "", "candidates": ""}
+        worded = bool(parts.wanted)
+    if not worded:
+        raise BadQuery("Say what to look for: there is no word and no number in the query.")
     if question.after is not None:
         key = connection.execute(SQL["key"], values | {"after": question.after}).fetchone()
         if key is None:

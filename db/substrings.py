@@ -14,7 +14,7 @@ _TERM = re.compile(r'(-?)(?:"([^"]*)"?|(\S+))')
 
 
 class BadQuery(BadData):
-    """The query has no meaning in this language."""
+    """The query asks for nothing, or for what has no meaning in this language."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 -- name: measure
--- How many recordings there are, roughly and at once (0: nobody has counted yet); the query as words, how much is left of it
--- without the language's stop words, and what the index can look up, which knows words but not which one follows which.
-SELECT greatest(c.reltuples, 0)::bigint AS recordings, numnode(asked.words) AS terms, asked.words::text AS words,
+-- How many recordings there are, roughly and at once (0: nobody has counted yet); whether the query has a word or a number; the
+-- query as words, how much is left of it without the language's stop words, and what the index can look up, which knows words
+-- but not which one follows which.
+SELECT greatest(c.reltuples, 0)::bigint AS recordings,
+    numnode(websearch_to_tsquery('simple', %(query)s)) > 0 AS worded, numnode(asked.words) AS terms, asked.words::text AS words,
     regexp_replace(asked.words::text, '<(-|[0-9]+)>', '&', 'g') AS candidates
 FROM pg_class c,
     (SELECT websearch_to_tsquery(dayscribe.text_config(%(language)s), %(query)s) AS words) asked

@@ -201,7 +201,8 @@ def test_a_wrong_parameter_is_a_400_that_says_what_is_right(client: FlaskClient)
         "/api/v1/days?from=yesterday", "/api/v1/days?from=2025-W01-1", "/api/v1/days?site=a&site=b",
         "/api/v1/days?site=%00", f"{DAY}/recordings?state=provisional", f"{DAY}/recordings?after=9223372036854775808",
         f"{DAY}/recordings?limit=999999", "/api/v1/search", "/api/v1/search?q=", "/api/v1/search?q=%20",
-        f"/api/v1/search?q={'x' * 1001}", "/api/v1/search?q=a%00b",
+        f"/api/v1/search?q={'x' * 1001}", "/api/v1/search?q=a%00b", "/api/v1/search?q=%27%27", "/api/v1/search?q=%25",
+        "/api/v1/search.csv?q=%25", "/api/v1/search.parquet?q=%25",
     ]  # fmt: skip
     assert [path for path in paths if not is_a_problem(client.get(path), 400)] == []
     assert "state, after, limit" in client.get(f"{DAY}/recordings?stat=held").get_json()["detail"]

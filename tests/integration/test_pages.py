@@ -197,6 +197,13 @@ def test_what_a_dictionary_cannot_tell_apart_is_said(client: FlaskClient) -> Non
     assert client.get("/search?q=a+or+b&language=ja").status_code == 400
 
 
+def test_a_search_for_nothing_is_told_so_and_not_that_it_is_too_common(client: FlaskClient) -> None:
+    nothing = client.get("/search?q=%25")
+
+    assert (nothing.status_code, "Say what to look for" in nothing.text) == (400, True)
+    assert "too common" in client.get("/search?q=the").text
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
 def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, seen: Seen, path: str) -> None:
     browser, program = client.get(path, headers=BROWSER), client.get(path)

@@ -131,6 +131,18 @@ def test_search_finds_by_language_and_refuses_an_unknown_site(
     assert "known: zurich" in capsys.readouterr().err
 
 
+def test_search_for_nothing_is_refused_and_for_words_too_common_is_told(
+    call: Call, a_day: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for nothing in ("", "''", "%"):
+        assert call("search", nothing) == 65
+        said = capsys.readouterr()
+        assert ("Say what to look for" in said.err, said.out) == (True, "")
+
+    assert call("search", "the") == 0
+    assert "too common" in capsys.readouterr().err
+
+
 def test_what_was_found_is_bold_on_a_terminal_and_nothing_else_can_be() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -188,6 +188,23 @@ def test_a_query_of_stop_words_looks_for_nothing_and_says_so(books: Any, months:
     assert search.search(books.connection, Question(COMMON)).terms == 1
 
 
+@pytest.mark.parametrize("query", ["", " ", "'", "%", "-", '""', "-%", "% or '", "\0"])
+def test_a_query_without_a_word_or_a_number_is_refused(books: Any, query: str) -> None:
+    with pytest.raises(BadQuery, match="no word and no number"):
+        search.search(books.connection, Question(query))
+
+
+@pytest.mark.parametrize("query", ["", " ", '""', '-"'])
+def test_a_query_without_a_sign_is_refused_in_a_language_without_spaces(books: Any, query: str) -> None:
+    with pytest.raises(BadQuery, match="Say what to look for"):
+        search.search(books.connection, Question(query, language="ja"))
+
+
+@pytest.mark.parametrize("query", ["7", "or", "the", "été", "電車", "'50%'"])
+def test_a_query_of_a_word_or_a_number_is_answered(books: Any, query: str) -> None:
+    assert search.search(books.connection, Question(query)).hits == []
+
+
 def test_search_stems_each_text_in_its_own_language(books: Any, speech: Callable[..., Any]) -> None:
     books.day("a")
     books.record(
