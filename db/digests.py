@@ -24,6 +24,7 @@ class Facts:
     failed_jobs: Rows
     failed_movements: Rows
     under_way: Rows
+    plans: Rows
     pending: int
     held: int
 
@@ -41,7 +42,8 @@ def facts(connection: Connection, since: datetime | timedelta) -> Facts:
             connection.execute(SQL["failed_shards"], values).fetchall(),
             connection.execute(SQL["failed_jobs"], values).fetchall(),
             connection.execute(SQL["failed_movements"], values).fetchall(),
-            connection.execute(SQL["under_way"]).fetchall(), waiting["pending"], waiting["held"],
+            connection.execute(SQL["under_way"]).fetchall(), connection.execute(SQL["plans"], values).fetchall(),
+            waiting["pending"], waiting["held"],
         )  # fmt: skip
 
 

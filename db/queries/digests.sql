@@ -41,6 +41,12 @@ SELECT i.name AS site, d.date, d.state, count(s.id) AS shards, count(s.id) FILTE
 FROM days d JOIN sites i ON i.id = d.site_id LEFT JOIN shards s ON s.day_id = d.id
 WHERE d.state IN ('transferring', 'ready_to_process', 'processing') GROUP BY d.id, i.name ORDER BY d.date, i.name;
 
+-- name: plans
+-- Those that were done since then, and those that are not over.
+SELECT p.id, p.state, p.stage, p.why, p.recordings, p.summary,
+    (SELECT count(*) FROM plan_recordings q WHERE q.plan_id = p.id AND q.outcome IS NOT NULL) AS settled
+FROM plans p WHERE p.state IN ('open', 'paused') OR (p.state = 'done' AND p.finished >= %(since)s) ORDER BY p.id;
+
 -- name: waiting
 SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'held') AS held FROM days
 WHERE state IN ('pending', 'held');

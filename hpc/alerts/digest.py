@@ -25,6 +25,7 @@ class Digest:
     failed: list[dict[str, Any]]  # what, class, count, example
     needs_a_person: list[dict[str, Any]]
     under_way: list[dict[str, Any]]
+    plans: list[dict[str, Any]]  # done since then, or not over
     pending: int
     held: int
 
@@ -38,6 +39,7 @@ def digest(facts: Facts, found: Sequence[Found]) -> Digest:
         list(_failed(facts)),
         [asdict(one) for one in sorted(found, key=lambda one: order.index(one.kind))],
         [_under_way(row) for row in facts.under_way],
+        [_plan(row) for row in facts.plans],
         facts.pending,
         facts.held,
     )
@@ -66,12 +68,14 @@ def text(made: Digest) -> str:
         f"{_left(one)}"
         for one in made.under_way
     ]
+    again = [f"plan {one['plan']} ({one['stage']}{_why(one)}): {one['state']}, {_outcome(one)}" for one in made.plans]
     waits = f"{made.pending} days wait for their turn, {made.held} are held."
     sections = [
         (f"Finished since {made.since}", done),
         ("Failed", failed),
         ("Needs a person", people),
         ("Under way", going),
+        ("Made again by plans", again),
     ]
     return "\n".join(paragraph for title, rows in sections for paragraph in _section(title, rows)) + waits + "\n"
 
@@ -116,6 +120,24 @@ def _under_way(row: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("site", "state", "shards", "settled", "at_work")
     left = seconds_left(row)
     return {"date": row["date"].isoformat(), **{key: row[key] for key in keys}, "seconds_left": left}
+
+
+def _plan(row: Mapping[str, Any]) -> dict[str, Any]:
+    counted = row["summary"] or {}
+    counts = {key: counted.get(key, 0) for key in ("remade", "known", "failed")}
+    told = {"plan": row["id"], "state": row["state"], "stage": row["stage"], "why": plain(row["why"] or "")}
+    return told | {"recordings": row["recordings"], "settled": row["settled"], **counts}
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    return f", {one['why']}" if one["why"] else ""
+
+
+def _outcome(one: Mapping[str, Any]) -> str:
+    if one["state"] != "done":
+        return f"{one['settled']} of {one['recordings']} recordings are settled"
+    changed = "have other flags" if one["stage"] == "enrich" else "were made again"
+    return f"{one['remade']} of {one['recordings']} recordings {changed}, {one['failed']} failed"
 
 
 def _left(one: Mapping[str, Any]) -> str:

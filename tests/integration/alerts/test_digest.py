@@ -62,6 +62,29 @@ def test_it_goes_by_the_ways_of_the_alerts(
     assert call("digest", "--send") == 78
 
 
+def test_plans_that_were_done_since_and_those_that_are_not_over_are_told(
+    answer: Callable[..., Any],
+    call: Callable[..., int],
+    a_day: Any,
+    ledger: Connection,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert answer("digest")["plans"] == []
+    echo = ("--set", "engine.name=echo", "reprocess", "--date", "2025-01-30", "--reason", "look\x1bagain")
+    plan = answer(*echo)["plan"]
+    assert call("digest") == 0
+    assert f"plan {plan} (transcribe, look\\x1bagain): open, 0 of 1 recordings are settled" in capsys.readouterr().out
+    ledger.execute(
+        """UPDATE plans SET state = 'done', finished = now(), summary = '{"remade": 1, "known": 0, "failed": 0}'"""
+    )
+    [told] = answer("digest")["plans"]
+    assert (told["plan"], told["state"], told["remade"], told["recordings"]) == (plan, "done", 1, 1)
+    assert call("digest") == 0
+    assert "done, 1 of 1 recordings were made again, 0 failed" in capsys.readouterr().out
+    ledger.execute("UPDATE plans SET finished = now() - interval '2 days'")
+    assert answer("digest")["plans"] == []
+
+
 @pytest.mark.parametrize("since", ["", "0h", "24", "yesteryear", "2025-02-30", "99999999d"])
 def test_a_time_that_is_none_is_refused(call: Callable[..., int], since: str) -> None:
     assert call("digest", "--since", since) == 2
