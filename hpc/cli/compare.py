@@ -36,6 +36,8 @@ def command(
     current or not; the rate is the words that differ, by words of A.
     """
     from db import runs
+    from db.errors import BadData
+    from db.plans import NO_DAY
     from hpc import wiring
     from hpc.compare import Examples, Tally
 
@@ -44,6 +46,8 @@ def command(
         sides = _sides(one, other)
         scope = scope_of(session, days, site)
         found = session(runs.days, scope, None if days else [*sides[0], *sides[1]])
+        if days and not found:
+            raise BadData(NO_DAY)
         total, kept, rows = Tally(), Examples(examples), []
         with app.display.progress("comparing", total=len(found), unit="days") as bar:
             for day in found:

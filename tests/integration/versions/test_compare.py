@@ -179,3 +179,10 @@ def test_a_run_is_not_compared_with_itself(
     assert "Both are the same run" in capsys.readouterr().err
     assert call("compare", str(second), "ffffff") == 65
     assert "No run has an id or a key 'ffffff'" in capsys.readouterr().err
+
+
+def test_days_that_the_ledger_does_not_have_are_refused(
+    call: Callable[..., int], versions: Any, second: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compare", str(versions.first), str(second), "2031-01-01") == 65
+    assert "The ledger has no day in this selection" in capsys.readouterr().err
