@@ -285,6 +285,15 @@ def adopt(connection: Connection, plan: plans.Plan, *, actor: str) -> int:
 
 
 @translated()
+def adoption(connection: Connection, plan: plans.Plan) -> dict[str, int] | None:
+    """Recordings of a trial that readers got: `left`, made and not moved to them; `moved`; and of those `seen`, what
+    they see now. None: it is no trial."""
+    if not plan.keep_current:
+        return None
+    return connection.execute(SQL["adoption"], {"plan_id": plan.id}).fetchone()
+
+
+@translated()
 def close_stuck(connection: Connection, *, actor: str) -> int:
     """Close the plans of which nothing is left to do, and that nobody closed; how many there were."""
     closed = 0

@@ -130,6 +130,13 @@ SELECT r.ordinal, r.sha256 FROM recordings r
 WHERE r.shard_id = %(shard_id)s AND (%(ordinals)s::int[] IS NULL OR r.ordinal = ANY (%(ordinals)s::int[]))
 ORDER BY r.id FOR NO KEY UPDATE;
 
+-- name: adoption
+-- Of what a plan made of whole shards: how much was not moved to readers, how much was, and what of that they see now.
+SELECT count(*) FILTER (WHERE NOT q.moved AND s.state = 'done') AS left, count(*) FILTER (WHERE q.moved) AS moved,
+    count(*) FILTER (WHERE q.moved AND r.current_id = q.transcript_id) AS seen
+FROM plan_recordings q JOIN plan_shards s ON s.plan_id = q.plan_id AND s.shard_id = q.shard_id JOIN recordings r ON r.id = q.recording_id
+WHERE q.plan_id = %(plan_id)s AND q.outcome IN ('remade', 'known');
+
 -- name: lock_made
 -- What a trial made of whole shards, in the order of their ids.
 SELECT r.id FROM recordings r JOIN plan_recordings q ON q.recording_id = r.id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,7 @@ from hpc.cli.display import Column, clock
 from hpc.cli.options import App, answering
 
 if TYPE_CHECKING:
+    from db.plans import Plan
     from db.session import Session
 
 SHOWN = ("id", "site", "date", "shard", "meta_id", "outcome", "reasons", "failure_class")  # of a recording
@@ -61,7 +62,7 @@ def list_plans(app: App, /, *, live: bool, limit: int) -> None:
 @answering
 def show(app: App, /, *, plan_id: int, every: bool) -> None:
     """Show a plan: what it is of, what it costs, how far it is."""
-    from db import plans
+    from db import plans, redo
     from hpc import wiring
     from hpc.cli.reprocess import changed, foreseen
 
@@ -73,6 +74,7 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
         days, counts = session(plans.by_day, plan_id), session(plans.outcomes, plan_id)
         failed = [shard for shard in session(plans.shards, plan_id) if shard["state"] == "failed"]
         reasons, awaited = session(plans.by_reason, plan_id), session(plans.awaited, plan_id)
+        adoption = session(redo.adoption, plan)
     told: dict[str, Any] = {
         "plan": plan.id, "stage": plan.stage, "state": plan.state, "who": plan.who, "why": plan.why,
         "key": plan.run_key.hex(),
@@ -92,12 +94,16 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
             | more
             | {
                 "awaited": awaited,
+                "adoption": adoption,
                 "days": days,
                 "reasons": reasons,
                 "failed_archives": [_failed(one) for one in failed],
             }
         )
         return
+    told |= _cost(plan)
+    if adoption is not None and plan.state in (plans.DONE, plans.CANCELLED):
+        told["readers"] = _seen(plan_id, adoption)
     if awaited["archives"]:
         told["waits for"] = f"{awaited['archives']} archives that were let go, {awaited['moving']} of them on their way"
     if changes := (plan.summary or {}).get("changes"):
@@ -117,6 +123,30 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
             Column("failure_reason"),
         ]
         app.display.table([_failed(one) for one in failed], columns)
+
+
+def _cost(plan: Plan) -> dict[str, Any]:
+    """The dry run's lines of what it costs, by the stored estimate; none if drawing it ended before there was one."""
+    from db.plans import Drawn
+    from hpc.cli.reprocess import _in_words
+    from hpc.reprocess import Estimate, Source
+
+    if "source" not in plan.estimate:
+        return {}
+    estimate = Estimate(**dict(plan.estimate) | {"source": Source(**plan.estimate["source"])})
+    drawn = Drawn(plan.id, plan.recordings, 0, (), {"failed_shards": 0, "unjudged_shards": 0}, 0)
+    said = _in_words(plan, estimate, drawn)
+    return {name: line for name, line in said.items() if name not in ("plan", "stage", "recordings")}
+
+
+def _seen(plan_id: int, adoption: Mapping[str, int]) -> str:
+    """What readers see of a trial that is over."""
+    if adoption["moved"]:
+        said = f"see its version of {adoption['seen']} of the {adoption['moved']} recordings that were adopted"
+    else:
+        said = "see what they saw"
+    left = f"; let them see {adoption['left']} that it made: dayscribe plans adopt {plan_id}"
+    return said + (left if adoption["left"] else "")
 
 
 def _failed(shard: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from db import plans
+from db import plans, redo
 from db.connect import Connection
 from db.plans import Plan
 
@@ -46,18 +47,24 @@ def plan(connection: Connection, one: Plan) -> dict[str, Any]:
         "started",
         "finished",
     )
+    adoption = redo.adoption(connection, one)
     return {name: getattr(one, name) for name in names} | {
         "selection": one.selection, "estimate": one.estimate, "foreseen": one.foreseen(), "summary": one.summary,
         "outcomes": plans.outcomes(connection, one.id), "awaited": plans.awaited(connection, one.id),
-        "reasons": plans.by_reason(connection, one.id)[:500],
-        "commands": _commands(one),
+        "adoption": adoption, "reasons": plans.by_reason(connection, one.id)[:500],
+        "commands": _commands(one, adoption),
     }  # fmt: skip
 
 
-def _commands(one: Plan) -> list[str]:
+def _commands(one: Plan, adoption: Mapping[str, int] | None) -> list[str]:
     verbs = {
-        "drawn": ("reprocess --plan",),
-        "open": ("plans pause", "plans cancel"),
-        "paused": ("plans resume", "plans cancel"),
-    }
-    return [f"dayscribe {verb} {one.id}" for verb in ("plans show", *verbs.get(one.state, ()))]
+        plans.DRAWN: ["reprocess --plan"],
+        plans.OPEN: ["plans pause", "plans cancel"],
+        plans.PAUSED: ["plans resume", "plans cancel"],
+    }.get(one.state, [])
+    failed = one.summary and (one.summary.get("failed") or one.summary.get("failed_shards"))
+    if one.state == plans.DONE and failed:
+        verbs = ["plans resume"]
+    if one.state in (plans.DONE, plans.CANCELLED) and adoption and adoption["left"]:
+        verbs = [*verbs, "plans adopt"]
+    return [f"dayscribe {verb} {one.id}" for verb in ("plans show", *verbs)]

@@ -56,6 +56,24 @@ def test_the_dry_run_tells_what_must_be_fetched_from_what_is_gone_for_good(
     assert f"1 archives (1 kB), which will fail: zurich {DONE}" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_stored_plan_tells_the_costs_that_its_dry_run_told(
+    a_day: Any, call: Callable[..., int], client: FlaskClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    let_go(a_day, tmp_path)
+    assert call(*ECHO, "reprocess", "--date", DONE, "--dry-run") == 0
+    dry = capsys.readouterr().out
+    plan = max(row["id"] for row in plans.latest(a_day.connection))
+    page = " ".join(client.get(f"/plans/{plan}").text.split())
+    assert call("plans", "show", str(plan)) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    costs = ("audio", "cost", "disk", "read", "let go", "on SLURM", "readers")
+    lines = [line.split() for line in dry.splitlines() if line.startswith(costs)]
+    assert len(lines) == len(costs)
+    assert [line for line in lines if line not in shown] == [], "a drawn plan costs what its dry run said"
+    for said in ("time of the engine", "of results", "archives to be read", "fetched again by copy", "SLURM tasks"):
+        assert said in page
+
+
 def test_a_plan_that_waits_for_archives_says_so_to_whoever_opens_or_shows_it(
     a_day: Any, answer: Callable[..., Any], client: FlaskClient, tmp_path: Path
 ) -> None:

@@ -258,6 +258,7 @@ def test_only_a_trial_can_be_adopted(a_day: Any) -> None:
     assert record(a_day, plan, leased, result(a_day, "hostile")).settled
     with pytest.raises(IllegalMove, match="no trial"):
         redo.adopt(a_day.connection, plan, actor="me")
+    assert redo.adoption(a_day.connection, plan) is None
 
 
 def test_what_a_plan_that_was_given_up_has_made_is_seen_with_the_next_and_not_made_again(a_day: Any) -> None:
