@@ -113,9 +113,12 @@ def _named(name: str, sign: str, value: str) -> Criterion | None:
         if unknown := [one for one in value.split(",") if one not in flags]:
             raise BadSetting(f"--only flag={unknown[0]}: there is no such flag; there are {', '.join(flags)}")
         return Criterion("suspect", value.split(","))
+    if name == "language" and sign == "=":
+        if not re.fullmatch("[a-z]{2,3}", code := value.lower()):
+            raise BadSetting(f"--only language={value}: {value!r} is no language; write its code, such as de")
+        return Criterion("language", code)
     makers = {
         ("flag", "="): "suspect",
-        ("language", "="): "language",
         ("model", "!="): "not_model",
         ("run", "!="): "not_run",
     }

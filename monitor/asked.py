@@ -19,6 +19,7 @@ ID = f"int(max={LAST_ID})"  # of a number in a path
 LAST_VERSION = 2**31 - 1
 # Of a recording; what is provisional is shown to nobody.
 VISIBLE = tuple(state for state in RecordingState if state is not RecordingState.PROVISIONAL)
+_CODE = re.compile(r"[a-z]{2,3}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -65,6 +66,14 @@ def limit(default: int = 100) -> int:
     return number("limit", default, low=1, high=MOST)
 
 
+def language(name: str) -> str | None:
+    """A parameter's language code in small letters, as the ledger has them."""
+    value = (text(name) or "").lower() or None
+    if value is not None and not _CODE.fullmatch(value):
+        raise BadRequest(f"{name} is a language's code such as de.")
+    return value
+
+
 def day(name: str) -> date | None:
     """A parameter's date; empty, as a form sends it, is as good as left out."""
     value = request.args.get(name)
@@ -74,6 +83,14 @@ def day(name: str) -> date | None:
     if found is None:
         raise BadRequest(f"{name} is a date such as 2025-01-31.")
     return found
+
+
+def period() -> tuple[date | None, date | None]:
+    """The dates `from` and `to`, both in the range."""
+    start, stop = day("from"), day("to")
+    if start is not None and stop is not None and stop < start:
+        raise BadRequest(f"The range ends on {stop} before it begins on {start}.")
+    return start, stop
 
 
 def one_of(name: str, states: Iterable[StrEnum]) -> str | None:

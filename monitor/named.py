@@ -23,9 +23,9 @@ def site_asked() -> str | None:
 
 def the_question(query: str) -> Question:
     """The query with where to look for it, as the parameters say."""
-    scope = Scope(site_asked(), asked.day("from"), asked.day("to"))
+    scope = Scope(site_asked(), *asked.period())
     return Question(
-        query.strip(), scope, asked.text("language") or "en", asked.text("only_language"),
+        query.strip(), scope, (asked.text("language") or "en").lower(), asked.language("only_language"),
         asked.one_of("flag", QualityFlag), asked.limit(20), asked.number("after", 0, low=0, high=asked.LAST_ID) or None,
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from db.states import QualityFlag
 from hpc.cli.display import Column
 from hpc.cli.export_days import Asked, wanted, warn_absent
-from hpc.cli.options import App, answering, chosen_site, days_options
+from hpc.cli.options import LANGUAGE, App, answering, chosen_site, days_options
 
 if TYPE_CHECKING:
     from db.session import Session
@@ -22,17 +21,6 @@ FORMATS = (*TABLES, "json", "txt", "srt", "vtt", "tsv")
 STATES = ("transcribed", "no_speech", "quarantined")
 FLAGS = (*(flag.value for flag in QualityFlag), "none")  # "none" as db.reports.UNFLAGGED
 COUNTED = ("rows", "of", "transcribed", "no_speech", "quarantined")
-
-
-class Language(click.ParamType[str]):
-    """A language's code, as the model names it."""
-
-    name = "language"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch("[a-z]{2,3}", str(value)):
-            self.fail(f"{value!r} is no language; write its code, such as de.", param, ctx)
-        return str(value)
 
 
 @click.command()
@@ -45,7 +33,7 @@ class Language(click.ParamType[str]):
 @click.option("--format", "kind", type=click.Choice(FORMATS), show_default="parquet", help="The format.")
 @click.option("--state", type=click.Choice(STATES), help="Only recordings in this state.")
 @click.option(
-    "--language", "languages", type=Language(), metavar="CODE", multiple=True, help="Only this language; repeatable."
+    "--language", "languages", type=LANGUAGE, metavar="CODE", multiple=True, help="Only this language; repeatable."
 )
 @click.option("--flag", "flags", type=click.Choice(FLAGS), multiple=True, help="Only with this flag; repeatable.")
 @click.option("--partial", is_flag=True, help="Unfinished days too, as they are now; the file says so.")

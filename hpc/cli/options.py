@@ -4,6 +4,7 @@ and sites: said in the same way to every command."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -93,8 +94,21 @@ class Days(click.ParamType[tuple[date, ...]]):
             self.fail(str(error), param, ctx)
 
 
+class Language(click.ParamType[str]):
+    """A language's code, in small letters as the ledger has them."""
+
+    name = "language"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        code = str(value).lower()
+        if not re.fullmatch("[a-z]{2,3}", code):
+            self.fail(f"{value!r} is no language; write its code, such as de.", param, ctx)
+        return code
+
+
 DAY = Day()
 DAYS = Days()
+LANGUAGE = Language()
 
 
 def _with_days(command: Command, gather: Callable[..., dict[str, Any]], *options: Command) -> Command:

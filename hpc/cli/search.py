@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from db.states import QualityFlag
-from hpc.cli.options import App, answering, period_options, site_filter
+from hpc.cli.options import LANGUAGE, App, answering, period_options, site_filter
 
 FLAGS = [flag.value for flag in QualityFlag]
 MARKS = ("<<", ">>")  # around what was found
@@ -18,8 +18,10 @@ MARKS = ("<<", ">>")  # around what was found
 @click.argument("query")
 @site_filter
 @period_options
-@click.option("--language", metavar="CODE", default="en", show_default=True, help="The language of the query.")
-@click.option("--only-language", metavar="CODE", help="Only transcripts in this language.")
+@click.option(
+    "--language", type=LANGUAGE, metavar="CODE", default="en", show_default=True, help="The language of the query."
+)
+@click.option("--only-language", type=LANGUAGE, metavar="CODE", help="Only transcripts in this language.")
 @click.option("--flag", type=click.Choice(FLAGS), help="Only transcripts that have this quality flag.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many hits at most.")
 @click.option("--after", type=click.IntRange(1), metavar="RECORDING", help="Go on after this hit of an earlier page.")

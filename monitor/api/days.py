@@ -28,12 +28,13 @@ _OF_PAGE = (
 def list_days() -> Response:
     """Days by site, state and range of dates, oldest first."""
     asked.known("site", "state", "from", "to", "limit")
+    start, stop = asked.period()
     found = days.find(
         ledger(),
         site=site_asked(),
         state=asked.one_of("state", DayState),
-        start=asked.day("from"),
-        stop=asked.day("to"),
+        start=start,
+        stop=stop,
         limit=asked.limit(),
     )
     return answer({"days": [{key: row[key] for key in (*_OF_DAY, "summary")} for row in found]})

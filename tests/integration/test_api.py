@@ -202,10 +202,15 @@ def test_a_wrong_parameter_is_a_400_that_says_what_is_right(client: FlaskClient)
         "/api/v1/days?site=%00", f"{DAY}/recordings?state=provisional", f"{DAY}/recordings?after=9223372036854775808",
         f"{DAY}/recordings?limit=999999", "/api/v1/search", "/api/v1/search?q=", "/api/v1/search?q=%20",
         f"/api/v1/search?q={'x' * 1001}", "/api/v1/search?q=a%00b", "/api/v1/search?q=%27%27", "/api/v1/search?q=%25",
-        "/api/v1/search.csv?q=%25", "/api/v1/search.parquet?q=%25",
+        "/api/v1/search.csv?q=%25", "/api/v1/search.parquet?q=%25", "/api/v1/search?q=x&only_language=German",
+        "/api/v1/search?q=x&from=2025-02-01&to=2025-01-31", "/api/v1/search.csv?q=x&from=2025-02-01&to=2025-01-31",
+        "/api/v1/search.parquet?q=x&from=2025-02-01&to=2025-01-31", "/api/v1/days?from=2025-02-01&to=2025-01-31",
     ]  # fmt: skip
     assert [path for path in paths if not is_a_problem(client.get(path), 400)] == []
     assert "state, after, limit" in client.get(f"{DAY}/recordings?stat=held").get_json()["detail"]
+    detail = client.get("/api/v1/days?from=2025-02-01&to=2025-01-31").get_json()["detail"]
+    assert detail == "The range ends on 2025-01-31 before it begins on 2025-02-01."
+    assert client.get("/api/v1/days?from=2025-01-31&to=2025-01-31").status_code == 200
 
 
 def test_every_method_but_get_is_a_405_everywhere(app: Flask, client: FlaskClient, a_day: Any) -> None:

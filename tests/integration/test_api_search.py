@@ -25,6 +25,14 @@ def test_a_search_always_tells_what_it_looked_through(client: FlaskClient, a_day
     assert [hit["recording_id"] for hit in only["hits"]] == [a_day.ids["hostile"]]
 
 
+def test_the_case_of_a_language_does_not_matter(client: FlaskClient, a_day: Any) -> None:
+    small = client.get("/api/v1/search?q=hello&language=de&only_language=de").get_json()
+
+    assert [hit["recording_id"] for hit in small["hits"]] == [a_day.ids["hostile"]]
+    assert client.get("/api/v1/search?q=hello&language=DE&only_language=De").get_json() == small
+    assert '<option value="de" selected>' in client.get("/search?q=hello&language=DE").text
+
+
 def test_a_search_goes_on_after_its_page_and_gives_all_its_hits_as_tables(client: FlaskClient, a_day: Any) -> None:
     first = client.get("/api/v1/search?q=hello&limit=1").get_json()
     second = client.get(f"/api/v1/search?q=hello&limit=1&after={first['next']}").get_json()

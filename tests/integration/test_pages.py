@@ -204,6 +204,13 @@ def test_a_search_for_nothing_is_told_so_and_not_that_it_is_too_common(client: F
     assert "too common" in client.get("/search?q=the").text
 
 
+def test_a_search_in_a_range_that_ends_before_it_begins_is_refused(client: FlaskClient) -> None:
+    refused = client.get("/search?q=hello&from=2025-02-01&to=2025-01-01")
+
+    assert refused.status_code == 400
+    assert "The range ends on 2025-01-01 before it begins on 2025-02-01." in refused.text
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
 def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, seen: Seen, path: str) -> None:
     browser, program = client.get(path, headers=BROWSER), client.get(path)

@@ -127,6 +127,9 @@ def test_search_finds_by_language_and_refuses_an_unknown_site(
     found = answer("search", "hello", "--language", "de", "--only-language", "de")
 
     assert [hit["recording_id"] for hit in found["hits"]] == [a_day.ids["hostile"]]
+    assert answer("search", "hello", "--language", "De", "--only-language", "DE") == found
+    assert call("search", "hello", "--only-language", "German") == 2
+    assert "is no language" in capsys.readouterr().err
     assert call("search", "hello", "--site", "nowhere") == 65
     assert "known: zurich" in capsys.readouterr().err
 

@@ -286,6 +286,15 @@ def test_the_command_shows_what_is_expected_and_what_is_missing(
     assert out.splitlines()[1].split()[:6] == ["2025-01-31", "0", "5", "3", "1", "1"]
 
 
+def test_the_case_of_a_language_to_export_does_not_matter(
+    a_day: Any, answer: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ("export", "2025-01-31", "--partial", "--format", "jsonl", "--out")
+    [small], [capital] = (answer(*words, str(tmp_path / code), "--language", code) for code in ("de", "DE"))
+    assert small["rows"] == 1
+    assert beside(Path(capital["path"]))["selection"] == beside(Path(small["path"]))["selection"]
+
+
 def test_the_flags_of_the_command_are_those_of_the_ledger() -> None:
     assert (*QualityFlag, UNFLAGGED) == command.FLAGS
 
