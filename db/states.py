@@ -31,6 +31,25 @@ class RecordingState(StrEnum):
     QUARANTINED = "quarantined"
 
 
+class FailureClass(StrEnum):
+    """Why one recording has no transcript. One bad recording never costs its neighbours anything."""
+
+    EMPTY = "empty"  # no bytes, or no samples
+    NOT_AUDIO = "not_audio"  # the content is a web page, a playlist, a program, an image …
+    UNDECODABLE = "undecodable"  # the decoder gives up
+    TRUNCATED = "truncated"  # decodes, but stops before its own header or container says
+    NO_AUDIO_STREAM = "no_audio_stream"
+    OVER_DURATION = "over_duration"
+    RESOURCE_LIMIT = "resource_limit"  # the decoder's memory limit, or an absurd header
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODER_CRASH = "decoder_crash"
+    MEMBER_TOO_LARGE = "member_too_large"
+    DUPLICATE_MEMBER = "duplicate_member"  # a second member of the same name in one archive
+    NOT_A_FILE = "not_a_file"  # a link, device or fifo in the archive
+    ENGINE_ERROR = "engine_error"
+    ENGINE_CRASH = "engine_crash"
+
+
 class QualityFlag(StrEnum):
     """Why a transcript is suspect; hpc/triage/rules.py says when."""
 

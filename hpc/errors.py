@@ -1,4 +1,4 @@
-"""The pipeline's branches of the tree in db/errors.py, and why a recording can be quarantined.
+"""The pipeline's branches of the tree in db/errors.py.
 
 TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
   EngineLost                ArchiveDamaged                ModelMissing
@@ -19,28 +19,8 @@ TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from db.errors import BadData, NeedsConfiguration, TryAgain
-
-
-class FailureClass(StrEnum):
-    """Why one recording has no transcript. One bad recording never costs its neighbours anything."""
-
-    EMPTY = "empty"  # no bytes, or no samples
-    NOT_AUDIO = "not_audio"  # the content is a web page, a playlist, a program, an image …
-    UNDECODABLE = "undecodable"  # the decoder gives up
-    TRUNCATED = "truncated"  # decodes, but stops before its own header or container says
-    NO_AUDIO_STREAM = "no_audio_stream"
-    OVER_DURATION = "over_duration"
-    RESOURCE_LIMIT = "resource_limit"  # the decoder's memory limit, or an absurd header
-    DECODE_TIMEOUT = "decode_timeout"
-    DECODER_CRASH = "decoder_crash"
-    MEMBER_TOO_LARGE = "member_too_large"
-    DUPLICATE_MEMBER = "duplicate_member"  # a second member of the same name in one archive
-    NOT_A_FILE = "not_a_file"  # a link, device or fifo in the archive
-    ENGINE_ERROR = "engine_error"
-    ENGINE_CRASH = "engine_crash"
+from db.states import FailureClass as FailureClass  # noqa: PLC0414 - why a recording is quarantined
 
 
 class EngineLost(TryAgain):

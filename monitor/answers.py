@@ -79,8 +79,8 @@ def _wants_a_page() -> bool:
     """Whether a page was asked for: by its address, or, where nothing is, by a browser that would rather read HTML."""
     if not isinstance(request.routing_exception, NotFound):  # under a wrong host's name no page can be made
         return request.blueprint == "pages"
-    accepts = request.accept_mimetypes
-    return f"/{request.path.split('/')[1]}" not in PROGRAMS and accepts["text/html"] > accepts["application/json"]
+    preferred = request.accept_mimetypes.best_match(["application/json", "text/html"])  # of two alike, what is named
+    return f"/{request.path.split('/')[1]}" not in PROGRAMS and preferred == "text/html"
 
 
 def install(app: Flask) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
-from enum import StrEnum
 
 from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
@@ -93,10 +92,10 @@ def period() -> tuple[date | None, date | None]:
     return start, stop
 
 
-def one_of(name: str, states: Iterable[StrEnum]) -> str | None:
-    """One of the states, or None when the parameter is left out or, as a form sends it, empty."""
+def one_of(name: str, states: Iterable[str]) -> str | None:
+    """One of the states or other words, or None when the parameter is left out or, as a form sends it, empty."""
     value = request.args.get(name) or None
-    names = [state.value for state in states]
+    names = [str(state) for state in states]
     if value is not None and value not in names:
         raise BadRequest(f"{name} is one of {', '.join(names)}.")
     return value

@@ -17,6 +17,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.http import parse_range_header
 
 from db.names import display
 from db.printable import plain
@@ -163,8 +164,14 @@ def answer(row: Row) -> Response:
     suffix = SUFFIXES.get(clip.mimetype, "")
     response.headers["Content-Disposition"] = f"inline; filename=recording-{row['id']}{suffix}"
     response.set_etag(row["sha256"].hex())
-    response.make_conditional(request, accept_ranges=True, complete_length=len(clip.data))
+    response.make_conditional(request, accept_ranges=True, complete_length=len(clip.data) if _ranged() else None)
     return response
+
+
+def _ranged() -> bool:
+    """Whether one range of bytes is asked for; what is no such question is as good as left out (RFC 9110)."""
+    found = parse_range_header(request.headers.get("Range"))
+    return found is not None and found.units == "bytes" and len(found.ranges) == 1
 
 
 def _path(row: Row) -> bytes:

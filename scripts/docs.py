@@ -164,7 +164,7 @@ def exit_codes_page() -> str:
 
 def failure_classes_page() -> str:
     """Why a recording or a shard has no transcript, and what to do."""
-    lines = ["# Failure classes", "", NOTE.format(source="hpc/errors.py and the remedies in this script"), ""]
+    lines = ["# Failure classes", "", NOTE.format(source="db/states.py and the remedies in this script"), ""]
     lines += [
         "A recording that cannot be transcribed is **quarantined**: a row with one of these classes and a reason."
     ]
@@ -173,7 +173,7 @@ def failure_classes_page() -> str:
         "",
     ]
     lines += ["| class | what it is | what to do |", "| --- | --- | --- |"]
-    told = _comments(ROOT / "hpc" / "errors.py", "FailureClass")
+    told = _comments(ROOT / "db" / "states.py", "FailureClass")
     for kind in FailureClass:
         lines.append(f"| `{kind}` | {told[kind.name] or MEANINGS[kind]} | {REMEDIES[kind]} |")
     lines += [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +10,7 @@ from flask import Response, url_for
 from werkzeug.exceptions import BadRequest, NotFound
 
 from db import calendar
+from db.states import FailureClass, QualityFlag
 from monitor import asked
 from monitor.documents import day as documents
 from monitor.documents.course import STARTS
@@ -20,7 +20,7 @@ from monitor.pages.base import pages, show
 from monitor.store import ledger
 
 ROWS = 50
-_WORD = re.compile(r"[a-z][a-z_]{0,40}")
+_FLAGS = (documents.ANY, *QualityFlag)
 
 
 @pages.get("/days/<site>/<date>")
@@ -58,18 +58,12 @@ def shard(shard_id: int) -> Response:
 
 def _view() -> documents.View:
     """Which recordings are looked at: at most one reason, so that one command means the same."""
-    found = documents.View(asked.one_of("state", asked.VISIBLE), _word("flag"), _word("error"))
+    found = documents.View(
+        asked.one_of("state", asked.VISIBLE), asked.one_of("flag", _FLAGS), asked.one_of("error", FailureClass)
+    )
     if len(found.asked()) > 1:
         raise BadRequest("Choose by one of state, flag and error.")
     return found
-
-
-def _word(name: str) -> str | None:
-    """A flag's or a failure class' name; it stands in a command that people copy."""
-    value = asked.text(name)
-    if value is not None and not _WORD.fullmatch(value):
-        raise BadRequest(f"{name} is a name in small letters and underscores.")
-    return value
 
 
 def _hours(slots: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

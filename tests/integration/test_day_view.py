@@ -117,7 +117,11 @@ def test_a_choice_goes_on_over_pages(client: FlaskClient, flagged: Any, monkeypa
 
 
 @pytest.mark.parametrize(
-    "query", ["flag=gap&state=transcribed", "flag=gap%3Brm", "flag=GAP", "error=a-b", "error=a&flag=b"]
-)
+    "query",
+    [
+        "flag=gap&state=transcribed", "flag=gap%3Brm", "flag=GAP", "flag=bogus", "flag=truncated", "error=a-b",
+        "error=bogus", "error=any", "error=gap", "error=truncated&flag=gap", "state=bogus",
+    ],
+)  # fmt: skip
 def test_what_would_be_no_command_is_refused(client: FlaskClient, query: str) -> None:
     assert client.get(f"{DAY}?{query}").status_code == 400

@@ -211,13 +211,28 @@ def test_a_search_in_a_range_that_ends_before_it_begins_is_refused(client: Flask
     assert "The range ends on 2025-01-01 before it begins on 2025-02-01." in refused.text
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/"])
-def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(client: FlaskClient, seen: Seen, path: str) -> None:
-    browser, program = client.get(path, headers=BROWSER), client.get(path)
+NOWHERE = (
+    "/nowhere", "/days", "/<script>alert(1)</script>", "/days/zurich/2025-01-31/", "/recordings/abc", "/shards/-1",
+    "/recordings/12/", "/plans/x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", [BROWSER["Accept"], "text/html", "text/html, */*", "text/html, application/*"])
+@pytest.mark.parametrize("path", NOWHERE)
+def test_an_address_where_nothing_is_is_told_on_a_page_to_a_browser(
+    client: FlaskClient, seen: Seen, path: str, accept: str
+) -> None:
+    browser = client.get(path, headers={"Accept": accept})
     assert (browser.status_code, browser.mimetype) == (404, "text/html")
     assert seen(browser.text).elements["script"] == 0
     assert "default-src 'none'" in browser.headers["Content-Security-Policy"]
-    assert (program.status_code, program.mimetype) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html, application/json", "text/plain"])
+def test_an_address_where_nothing_is_is_told_as_json_to_a_program(client: FlaskClient, accept: str | None) -> None:
+    for path in NOWHERE:
+        program = client.get(path, headers={"Accept": accept} if accept else {})
+        assert (program.status_code, program.mimetype) == (404, "application/problem+json")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nowhere", "/api", "/pipeline/x", "/static/nowhere.css", "/api/v1/days/x/y"])

@@ -111,6 +111,15 @@ def test_a_range_is_what_was_asked_for(client: FlaskClient, a_day: Any, sounds: 
     assert said.headers["Content-Range"] == f"bytes {first}-{end - 1}/{len(whole)}"
 
 
+@pytest.mark.parametrize("asked", ["x=1", "x=0-9", "bytes=5-1", "bytes", "bytes=", "bytes=a-b", "bytes=0-1,4-9"])
+def test_what_is_no_range_of_bytes_is_answered_with_all_of_them(
+    client: FlaskClient, a_day: Any, sounds: Any, asked: str
+) -> None:
+    sounds.keep()
+    said = client.get(path_of(a_day), headers={"Range": asked})
+    assert (said.status_code, said.data, said.headers["Accept-Ranges"]) == (200, sounds.bytes["hello"], "bytes")
+
+
 def test_a_range_that_is_not_there_is_refused_and_one_of_other_bytes_is_not_pieced_together(
     client: FlaskClient, a_day: Any, sounds: Any
 ) -> None:
