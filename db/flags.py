@@ -159,19 +159,21 @@ def unjudged_lately(connection: Connection, *, rules: int, lately: timedelta, li
 
 @translated()
 def overview(connection: Connection, day: Day) -> dict[str, Any]:
-    """Of a day: `quality_flags`, how many recordings have each; `flagged`, how many have any; and the `denominator`."""
+    """Of a day: `quality_flags`, how many recordings have each; `flagged`, how many have any; and the `denominator`:
+    recordings by outcome, and how many of the transcripts are `judged` and `unjudged`."""
     tally = day.summary if days.is_finished(day) and day.summary is not None else days.tally(connection, day.id)
     where = {"day_id": day.id}
-    judged = connection.execute(SQL["progress"], where).fetchone()
+    progress = connection.execute(SQL["progress"], where).fetchone()
     flagged = connection.execute(SQL["flagged"], where).fetchone()
-    assert judged is not None and flagged is not None
+    assert progress is not None and flagged is not None
+    transcripts = tally["transcribed"] + tally["no_speech"]
     counted = {row["flag"]: row["recordings"] for row in connection.execute(SQL["counts"], where)}
     return {
         "quality_flags": {flag.value: counted.pop(flag.value, 0) for flag in QualityFlag} | counted,
         "flagged": flagged["recordings"],
         "denominator": {name: tally[name] for name in OUTCOMES}
-        | {name: judged[name] for name in ("judged", "unjudged")},
-        "rules": judged["rules"] if judged["judged"] else None,
+        | {"judged": max(0, transcripts - progress["unjudged"]), "unjudged": progress["unjudged"]},
+        "rules": progress["rules"],
     }
 
 

@@ -51,9 +51,9 @@ def jobs_by_state(connection: Connection) -> list[dict[str, Any]]:
 
 
 @translated()
-def open_plans(connection: Connection) -> list[dict[str, Any]]:
+def live_plans(connection: Connection) -> list[dict[str, Any]]:
     """How many plans are not over, by state."""
-    return connection.execute(SQL["open_plans"]).fetchall()
+    return connection.execute(SQL["live_plans"]).fetchall()
 
 
 @translated()

@@ -85,10 +85,11 @@ SELECT count(DISTINCT f.transcript_id) AS recordings FROM flags f JOIN transcrip
 JOIN recordings r ON r.id = t.recording_id AND r.current_id = t.id WHERE f.day_id = %(day_id)s;
 
 -- name: progress
--- Recordings in the day's shards that are judged, and in those that are not; a judge's mark is below 0.
-SELECT coalesce(sum(seal_recordings) FILTER (WHERE judged > 0), 0)::bigint AS judged,
-    coalesce(sum(seal_recordings) FILTER (WHERE coalesce(judged, 0) <= 0), 0)::bigint AS unjudged, max(judged) AS rules
-FROM shards WHERE day_id = %(day_id)s AND sealed IS NOT NULL;
+-- By which rules the day's shards are judged, and how many transcripts those have that are not; a judge's mark is below 0.
+-- Mostly there are none, and no recording is looked at.
+SELECT (SELECT max(judged) FROM shards WHERE day_id = %(day_id)s AND sealed IS NOT NULL AND judged > 0) AS rules,
+    (SELECT count(*) FROM shards s JOIN recordings r ON r.shard_id = s.id
+        WHERE s.day_id = %(day_id)s AND s.sealed IS NOT NULL AND coalesce(s.judged, 0) <= 0 AND r.current_id IS NOT NULL) AS unjudged;
 
 -- name: page
 -- Flagged recordings of a day with all their flags, in the day's order, a page after a key.

@@ -28,9 +28,9 @@ SELECT i.name AS site, d.state, count(*) AS days FROM days d JOIN sites i ON i.i
 SELECT kind, state, count(*) AS jobs, coalesce(sum(array_size), 0)::bigint AS tasks FROM jobs
 WHERE state IN ('intent', 'submitted', 'running', 'draining', 'blocked', 'unknown') GROUP BY 1, 2 ORDER BY 1, 2;
 
--- name: open_plans
--- Through their partial index.
-SELECT state, count(*) AS plans FROM plans WHERE state IN ('open', 'paused') GROUP BY 1 ORDER BY 1;
+-- name: live_plans
+-- Those that are not over, as `plans list --live` lists them.
+SELECT state, count(*) AS plans FROM plans WHERE state IN ('drawn', 'open', 'paused') GROUP BY 1 ORDER BY 1;
 
 -- name: sizes
 SELECT pg_database_size(current_database()) AS database;
@@ -62,18 +62,18 @@ FROM (SELECT record FROM job_tasks WHERE record IS NOT NULL AND ended IS NOT NUL
 
 -- name: gpus
 -- Hours of GPUs that our tasks held, of all that there ever were (a row a start: few); and of the last 500 that ended, how
--- much of their time the engine was at work, and the middle one's seconds of audio by second of work.
+-- much of the time of those with a GPU the engine was at work, and the middle one's seconds of audio by second of work.
 WITH asked AS (
     SELECT id, finished, CASE WHEN settings ->> 'gres' ~ 'gpu'
         THEN coalesce(substring(settings ->> 'gres' FROM ':([0-9]{1,3})$')::integer, 1) ELSE 0 END AS gpus
     FROM jobs WHERE kind IN ('process', 'redo')
 ), recent AS (
     SELECT greatest(extract(epoch FROM k.ended - k.began), 0)::float8 AS seconds, (k.record ->> 'engine_seconds')::float8 AS engine,
-        (k.record ->> 'work_seconds')::float8 AS work, (k.record ->> 'audio_seconds')::float8 AS audio
-    FROM (SELECT o.ended, o.began, o.record FROM job_tasks o JOIN asked j ON j.id = o.job_id
+        (k.record ->> 'work_seconds')::float8 AS work, (k.record ->> 'audio_seconds')::float8 AS audio, k.gpus > 0 AS gpu
+    FROM (SELECT o.ended, o.began, o.record, j.gpus FROM job_tasks o JOIN asked j ON j.id = o.job_id
         WHERE o.began IS NOT NULL AND o.ended IS NOT NULL ORDER BY o.ended DESC LIMIT 500) k
 )
 SELECT (SELECT coalesce(sum(j.gpus * greatest(extract(epoch FROM coalesce(k.ended, j.finished, clock_timestamp()) - k.began), 0)), 0)::float8 / 3600
         FROM job_tasks k JOIN asked j ON j.id = k.job_id WHERE j.gpus > 0 AND k.began IS NOT NULL) AS hours,
-    (SELECT sum(engine) / nullif(sum(seconds), 0) FROM recent) AS busy, (SELECT count(*) FROM recent) AS tasks,
+    (SELECT sum(engine) / nullif(sum(seconds), 0) FROM recent WHERE gpu) AS busy, (SELECT count(*) FROM recent WHERE gpu) AS tasks,
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY audio / work) FROM recent WHERE audio > 0 AND work > 0) AS real_time;

@@ -105,9 +105,9 @@ def _transcripts(one: Mapping[str, Any]) -> int:
 
 
 def _denominator(one: Mapping[str, Any]) -> str:
-    counts = one["denominator"]
+    counts, transcripts = one["denominator"], _transcripts(one)
     return (
-        f"{one['flagged']} of {_transcripts(one)} transcripts are flagged ({counts['transcribed']} with text,"
+        f"{one['flagged']} of {transcripts} transcripts are flagged ({counts['transcribed']} with text,"
         f" {counts['no_speech']} without speech); {counts['quarantined']} recordings are quarantined,"
-        f" {counts['unsealed']} not sealed yet; {counts['unjudged']} of {counts['recordings']} are not judged."
+        f" {counts['unsealed']} not sealed yet; {counts['unjudged']} of the {transcripts} transcripts are not judged."
     )

@@ -37,7 +37,7 @@ def _families(connection: Connection) -> Iterator[GaugeMetricFamily]:
     live = health.jobs_by_state(connection)
     days = [((row["site"], row["state"]), row["days"]) for row in health.days_by_state(connection)]
     jobs = [((row["kind"], row["state"]), row["jobs"]) for row in live]
-    plans = [((row["state"],), row["plans"]) for row in health.open_plans(connection)]
+    plans = [((row["state"],), row["plans"]) for row in health.live_plans(connection)]
     yield _gauge("days", "Days of a site by state.", days, "site", "state")
     recordings = [((outcome,), work[outcome]) for outcome in OUTCOMES]
     yield _gauge("recordings", "Recordings of finished days by outcome.", recordings, "outcome")

@@ -68,8 +68,21 @@ def test_gpus_are_busy_while_the_engine_works_and_idle_while_it_loads_or_fails(c
     assert (found["gpu_busy"], found["gpu_tasks"]) == (pytest.approx(6300 / (5 * 3600)), 4)
     assert found["task_real_time"] == pytest.approx(20)
     shown = words(client)
-    assert "GPU busy 35 % of the time that the last 4 tasks had" in shown
+    assert "GPU busy 35 % of the time that the last 4 tasks with a GPU had" in shown
     assert "speed of a task 20.0×" in shown
+
+
+def test_what_was_made_without_a_gpu_is_told_as_no_gpus_work(client: FlaskClient, a_day: Any) -> None:
+    held(a_day, [1.0], gres="none", engine_seconds=1800.0, work_seconds=3000.0, audio_seconds=30_000.0)
+
+    found = told(client)
+    assert found["engine_hours"] > 0, "a finished day, on whatever device"
+    assert (found["gpu_hours"], found["gpu_busy"], found["gpu_tasks"]) == (0, None, 0)
+    assert found["task_real_time"] == pytest.approx(10)
+    shown = words(client)
+    assert f"audio per engine hour {found['audio_hours'] / found['engine_hours']:.1f} h" in shown
+    assert "GPU busy –" in shown
+    assert re.findall(r"GPU hours (.*?) 0\.0", shown) == ["held"]
 
 
 def test_a_cost_is_told_where_somebody_said_what_an_hour_costs(

@@ -8,7 +8,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from db import jobs
+from db import jobs, plans
 
 
 def scraped(client: FlaskClient) -> dict[tuple[str, ...], float]:
@@ -44,6 +44,18 @@ def test_a_lapsed_lease_and_a_pause_are_told_at_the_next_scrape(client: FlaskCli
     assert (before["scheduling_paused",], after["scheduling_paused",]) == (0, 1)
     assert after["oldest_lapsed_lease_seconds",] >= 3600
     assert "upgrade" not in client.get("/metrics").text
+
+
+def test_plans_are_counted_by_state_until_they_are_over(client: FlaskClient, a_day: Any) -> None:
+    for state in ("drawn", "drawn", "open", "paused", "done", "cancelled"):
+        a_day.connection.execute(
+            "INSERT INTO plans (state, selection, who, run_key, receipt, recordings, seconds, summary, finished)"
+            " VALUES (%s, '{}', 'somebody', decode(repeat('00', 16), 'hex'), '{}', 0, 0, %s, now())",
+            [state, "{}" if state == "done" else None],
+        )
+    told = {key[1]: number for key, number in scraped(client).items() if key[0] == "plans"}
+    assert told == {"drawn": 2, "open": 1, "paused": 1}
+    assert sum(told.values()) == len(plans.latest(a_day.connection, every=False))
 
 
 def test_an_age_of_a_tick_is_told_once_there_was_one(client: FlaskClient, a_day: Any) -> None:
