@@ -216,10 +216,11 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
         Column("audio", right=True),
     ]
     app.display.table([row | {"audio": clock(row["seconds"] or 0.0)} for row in rows], columns)
-    app.display.record(_in_words(plan, estimate, drawn))
+    app.display.record(in_words(plan, estimate, drawn))
 
 
-def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
+def in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
+    """What it is and what it costs, in lines."""
     from db import plans
 
     source = estimate.source

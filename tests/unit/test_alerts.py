@@ -131,7 +131,7 @@ def test_the_time_left_is_that_of_the_pace_so_far_or_is_not_known() -> None:
 
 def test_a_digest_shows_so_many_lines_and_says_how_many_more_there_are() -> None:
     rows = [day(date=date(2025, 1, 1) + timedelta(days=n), at_work=0) for n in range(40)]
-    made = digest.digest(digests.Facts(NOW, [], [], [], [], [], rows, 5, 2), [])
+    made = digest.digest(digests.Facts(NOW, [], [], [], [], [], rows, [], 5, 2), [])
     said = digest.text(made)
     assert said.count("nobody at work") == 30
     assert "- and 10 more" in said
