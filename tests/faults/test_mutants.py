@@ -236,7 +236,13 @@ MUTANTS: dict[str, Mutant] = {
         (f"{PARTS}::test_results_are_hidden_until_the_seal_and_then_current_together",),
     ),
     "provisional transcripts are found": Mutant(
-        (("db/queries/search.sql", " AND CASE WHEN r.current_id = hit.id THEN true END\n", "\n"),),
+        (
+            (
+                "db/queries/search.sql",
+                " AND CASE WHEN r.current_id = hit.id AND r.state = 'transcribed' THEN true END\n",
+                "\n",
+            ),
+        ),
         (f"{PARTS}::test_results_are_hidden_until_the_seal_and_then_current_together",),
     ),
     "a stale epoch may discard": Mutant(
