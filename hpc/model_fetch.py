@@ -133,11 +133,7 @@ def watched(folder: Path, tell: Callable[..., None]) -> Iterator[Watch]:
 
 def coming(folder: Path) -> int:
     """Bytes of what is on its way."""
-    total = 0
-    for path in (folder / PARTIAL).rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+    return hub.weight(folder / PARTIAL)
 
 
 def _merged(entry: Entry, known: Entry | None) -> Entry:

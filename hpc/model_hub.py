@@ -94,7 +94,7 @@ def download(listing: Listing, file: HubFile, folder: Path) -> bool:
             )
 
     target.unlink(missing_ok=True)
-    _again_and_again(once, progress=lambda: _weight(folder))
+    _again_and_again(once, progress=lambda: weight(folder))
     return True
 
 
@@ -164,8 +164,14 @@ def _again_and_again(call: Callable[[], _Result], *, progress: Callable[[], int]
             time.sleep(PAUSES[failed - 1] if failed else 0)
 
 
-def _weight(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def weight(folder: Path) -> int:
+    """Bytes of the files in a folder in which others are at work: what vanishes meanwhile weighs nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):  # unlike glob it leaves a folder that has vanished aside
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).stat().st_size
+    return total
 
 
 def _forget(folder: Path, target: Path) -> None:

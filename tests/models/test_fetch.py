@@ -17,6 +17,8 @@ import pytest
 from loopback_hub import COMMIT, DEMO, EAR, VOICE, Hub, Repository, shipped
 
 from hpc.engine_options import EngineOptions
+from hpc.model_fetch import coming
+from hpc.model_hub import weight
 from hpc.models import Kind, find_model
 
 Call = Callable[..., Any]
@@ -149,10 +151,7 @@ def test_a_fetch_that_is_killed_in_the_middle_ends_with_the_same_bytes_when_it_i
 
 def wait_for_bytes(process: subprocess.Popen[bytes], folder: Path, size: int) -> None:
     """Until what was sent has been written down: a process that is killed before has nothing to go on with."""
-    while (
-        process.poll() is None
-        and sum(file.stat().st_size for file in (folder / ".fetching").rglob("*.incomplete")) < size
-    ):
+    while process.poll() is None and coming(folder) < size:
         os.sched_yield()
 
 
@@ -163,6 +162,22 @@ def test_two_fetches_do_not_write_into_each_other(hub: Hub, models: Call, held_f
     said = models("fetch", VOICE, "--no-align", "--to", "m")
 
     assert (said.code, "Another fetch is at work" in said.err) == (75, True), said.err
+
+
+def test_how_far_a_fetch_is_can_be_told_while_folders_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library tidies its folders away while the weight of what has come is taken."""
+    for name in ("kept", "vanished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"1234")
+    scandir = os.scandir
+
+    def late(path: str | Path) -> Any:
+        if Path(path).name == "vanished":
+            raise FileNotFoundError(errno.ENOENT, "it is gone", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", late)
+    assert weight(tmp_path) == 4
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
