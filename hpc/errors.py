@@ -20,7 +20,6 @@ TryAgain (75)             BadData (65)                  NeedsConfiguration (78)
 from __future__ import annotations
 
 from db.errors import BadData, NeedsConfiguration, TryAgain
-from db.states import FailureClass as FailureClass  # noqa: PLC0414 - why a recording is quarantined
 
 
 class EngineLost(TryAgain):

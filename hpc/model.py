@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.errors import BadData
-from db.states import TransferState
-from hpc.errors import FailureClass
+from db.states import FailureClass, TransferState
 
 SAMPLE_RATE = 16_000  # Hz; what Whisper hears, mono
 

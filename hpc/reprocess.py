@@ -15,9 +15,9 @@ from db import listings, plans
 from db.connect import Connection
 from db.errors import BadData, IllegalMove
 from db.plans import Alignable, Criterion, NothingChosen, Plan, Selection, Wish
-from db.states import QualityFlag
+from db.states import FailureClass, QualityFlag
 from hpc import receipt
-from hpc.errors import BadSetting, FailureClass
+from hpc.errors import BadSetting
 from hpc.model import Run
 from hpc.sections import SlurmSettings
 from hpc.stages.arrival import seen_from_here

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from db.states import FailureClass
 from hpc.cli.demo import PROFILE
 from hpc.cli.main import cli
 from hpc.config import COMMAND_LINE, PREFIX, Settings
-from hpc.errors import FailureClass
 from hpc.sections import Section
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,8 +19,8 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from hpc.errors import FailureClass
-from hpc.errors import FailureClass as No
+from db.states import FailureClass
+from db.states import FailureClass as No
 
 SECONDS = 6.0
 

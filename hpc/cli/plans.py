@@ -127,16 +127,12 @@ def show(app: App, /, *, plan_id: int, every: bool) -> None:
 
 def _cost(plan: Plan) -> dict[str, Any]:
     """The dry run's lines of what it costs, by the stored estimate; none if drawing it ended before there was one."""
-    from db.plans import Drawn
-    from hpc.cli.reprocess import in_words
+    from hpc.cli.reprocess import costs
     from hpc.reprocess import Estimate, Source
 
     if "source" not in plan.estimate:
         return {}
-    estimate = Estimate(**dict(plan.estimate) | {"source": Source(**plan.estimate["source"])})
-    drawn = Drawn(plan.id, plan.recordings, 0, (), {"failed_shards": 0, "unjudged_shards": 0}, 0)
-    said = in_words(plan, estimate, drawn)
-    return {name: line for name, line in said.items() if name not in ("plan", "stage", "recordings")}
+    return costs(plan, Estimate(**dict(plan.estimate) | {"source": Source(**plan.estimate["source"])}))
 
 
 def _seen(plan_id: int, adoption: Mapping[str, int]) -> str:

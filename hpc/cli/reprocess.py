@@ -216,31 +216,38 @@ def show(app: App, session: Session, plan: Plan, estimate: Estimate, drawn: Draw
         Column("audio", right=True),
     ]
     app.display.table([row | {"audio": clock(row["seconds"] or 0.0)} for row in rows], columns)
-    app.display.record(in_words(plan, estimate, drawn))
+    app.display.record(_in_words(plan, estimate, drawn))
 
 
-def in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
-    """What it is and what it costs, in lines."""
+def _in_words(plan: Plan, estimate: Estimate, drawn: Drawn) -> dict[str, Any]:
+    """What was drawn and what was not, then what it costs, in lines."""
     from db import plans
 
-    source = estimate.source
     said: dict[str, Any] = {
         "plan": f"{plan.id} ({plan.state})",
         "stage": plan.stage,
         "recordings": plan.recordings,
-        "audio": clock(plan.seconds),
     }
     if drawn.known:
         how = "by these rules" if plan.stage == plans.ENRICH else "under this very key"
         said["made already"] = f"{drawn.known} more, {how}: nothing to do"
-    if estimate.there_already:
-        said["there already"] = (
-            f"{estimate.there_already} of them, under this very key: readers see these, none is made"
-        )
     if drawn.missing["failed_shards"]:
         said["not in it"] = f"{drawn.missing['failed_shards']} failed shards (dayscribe days retry)"
     if drawn.missing["unjudged_shards"] and plan.stage != plans.ENRICH:
         said["not judged"] = f"{drawn.missing['unjudged_shards']} archives: flags may be missing (dayscribe quality)"
+    return said | costs(plan, estimate)
+
+
+def costs(plan: Plan, estimate: Estimate) -> dict[str, Any]:
+    """What a plan costs, and what its readers see, in lines."""
+    from db import plans
+
+    source = estimate.source
+    said: dict[str, Any] = {"audio": clock(plan.seconds)}
+    if estimate.there_already:
+        said["there already"] = (
+            f"{estimate.there_already} of them, under this very key: readers see these, none is made"
+        )
     if plan.stage == plans.ENRICH:
         return said | {"cost": f"no GPU: {estimate.basis}", "readers": "see the same texts; their flags may change"}
     hours = estimate.engine_hours

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.names import stem
+from db.states import FailureClass
 from hpc.demo import sounds
 from hpc.demo.codecs import Codec, encode
 from hpc.demo.speech import TRAINED_VOICES, Speaker, sentence
 from hpc.demo.trouble import BAD_MEMBERS, HOSTILE_NAMES, Pcm, SlotPlan
 from hpc.demo.truth import BAD, MUSIC, NOISE, SILENCE, SPEECH, ClipTruth
-from hpc.errors import FailureClass
 from hpc.model import SAMPLE_RATE
 
 SLOT_SECONDS = 600

@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from db.states import FailureClass
 from hpc.demo.clips import Clip
 from hpc.demo.truth import BAD, SPEECH, ClipTruth
-from hpc.errors import FailureClass
 
 KINDS = ("metadata", "subtitles", "comments")
 Row = dict[str, Any]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from db.states import FailureClass
 from hpc.demo.codecs import encode
-from hpc.errors import BadSetting, FailureClass
+from hpc.errors import BadSetting
 
 Pcm = NDArray[np.int16]
 SLOTS_A_DAY = 144

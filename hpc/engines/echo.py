@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from db.states import FailureClass
 from hpc.engine_options import EngineOptions
-from hpc.errors import FailureClass, ModelMissing
+from hpc.errors import ModelMissing
 from hpc.model import Audio, Chunk, Failure, Segment, Transcript, Word, compression_ratio
 from hpc.ports import AtWork
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Audio, Failure, Result, Seal, Transcript, Unsealed
 from hpc.ports import Lease
 from hpc.stages.publish import segment_from

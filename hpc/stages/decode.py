@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from db import faults
 from db.errors import NeedsConfiguration
 from db.names import display
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import SAMPLE_RATE, Audio, Failure, Member, Result, Seal, Unsealed
 from hpc.stages.decoder_wire import FLAGS, MAX_JSON, READY, REPLY, REQUEST, DecodeLimits
 

@@ -13,7 +13,7 @@ import sys
 import wave
 from typing import BinaryIO
 
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.stages.decoder_wire import READY, REPLY, REQUEST, UNFIT, DecodeLimits
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38

@@ -16,8 +16,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Literal, Self
 
 from db.faults import point
+from db.states import FailureClass
 from hpc.engine_options import EngineOptions
-from hpc.errors import EngineLost, FailureClass
+from hpc.errors import EngineLost
 from hpc.model import Audio, Failure, Result, Transcript
 from hpc.stages import engine_child, engine_wire
 from hpc.stages.align import kept

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from hpc.errors import EngineLost, FailureClass
+from db.states import FailureClass
+from hpc.errors import EngineLost
 from hpc.model import Failure
 
 ATTEMPTS = 3  # deaths in a row before something is concluded from them

@@ -18,7 +18,7 @@ from typing import Any
 
 from db import faults
 from db.errors import BadData, LeaseLost
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Word
 from hpc.stages.quality import chunk_from, chunk_to_dict, finite
 

@@ -15,7 +15,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import SAMPLE_RATE
 from hpc.stages.decoder_wire import DecodeLimits
 from hpc.stages.lengths import Claim, claim

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from db import faults
 from db.names import display
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Failure, Member, Recording, Result
 from hpc.stages.inflow import PIECE, ArchiveLimits, Broken, Inflow
 

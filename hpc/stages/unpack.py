@@ -19,7 +19,8 @@ from pathlib import Path
 from db import faults
 from db.errors import TryAgain
 from db.names import display
-from hpc.errors import ArchiveDamaged, FailureClass, SourceMissing
+from db.states import FailureClass
+from hpc.errors import ArchiveDamaged, SourceMissing
 from hpc.model import Failure, Member, Recording, Result, Seal, Shard
 from hpc.stages.inflow import ArchiveLimits, Broken, Inflow
 from hpc.stages.tarwalk import TarWalk, companion, too_large

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from db.states import FailureClass
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import EchoEngine, echo
-from hpc.errors import FailureClass
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Transcript
 from hpc.models import resolve
 from hpc.ports import Aligner

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from db.states import FailureClass
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import EchoEngine
 from hpc.engines.whisperx.batched import BatchedEngine
 from hpc.engines.whisperx.per_file import PerFileEngine
-from hpc.errors import FailureClass
 from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Transcript
 from hpc.models import resolve

@@ -26,9 +26,8 @@ from flask.testing import FlaskClient
 from db import days, metadata, shards, sites
 from db.connect import Connection
 from db.days import SlotFinding
-from db.states import DayState, Finding
+from db.states import DayState, FailureClass, Finding
 from hpc.cli import main
-from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
 from hpc.stages.clip_child import PROGRAM
 from hpc.stages.ingest import ingest

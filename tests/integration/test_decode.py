@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Audio, Failure, Member, Recording, Result, Seal, Shard
 from hpc.stages import decode as stage
 from hpc.stages.decode import DecodeLimits, DecoderPool

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from db.states import FailureClass
 from hpc.engine_options import EngineOptions
 from hpc.engines.echo import echo
-from hpc.errors import EngineLost, FailureClass, ModelMissing, UnknownName
+from hpc.errors import EngineLost, ModelMissing, UnknownName
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Seal, Transcript, Unsealed
 from hpc.stages.engine_process import EngineProcess
 from hpc.stages.transcribe import Room, transcribe

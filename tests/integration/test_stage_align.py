@@ -35,7 +35,7 @@ def clip(tone: float, seconds: float) -> bytes:
 
 ELSEWHERE = """
 from dataclasses import replace
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Failure
 
 class Other:

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from db.states import FailureClass
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.whisperx.answers import UNALIGNED, segment_of
 from hpc.engines.whisperx.per_file import PerFileEngine
-from hpc.errors import BadSetting, FailureClass, MachineUnfit, ModelMissing
+from hpc.errors import BadSetting, MachineUnfit, ModelMissing
 from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Result, Transcript
 from hpc.models import resolve

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 import click
 import pytest
 
+from db.states import FailureClass
 from hpc.cli.main import cli
 from hpc.cli.options import DAY, DAYS
 from hpc.config import PREFIX, RESERVED, load, names
-from hpc.errors import FailureClass
 from hpc.model import Failure, Recording, Result, Seal, Segment, Transcript, Word
 from hpc.stages.publish import Header, write_part
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.errors import EngineLost, FailureClass
+from db.states import FailureClass
+from hpc.errors import EngineLost
 from hpc.model import Failure
 from hpc.stages.engine_trial import Trial
 

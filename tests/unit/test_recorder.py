@@ -12,7 +12,8 @@ import pytest
 from db import faults
 from db.errors import LeaseLost, LedgerAway
 from db.parts import Recorded
-from hpc.errors import ArchiveDamaged, FailureClass
+from db.states import FailureClass
+from hpc.errors import ArchiveDamaged
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Unsealed
 from hpc.stages.publish import folder_of, read_part
 from hpc.stages.record import Recorder

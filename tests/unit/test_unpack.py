@@ -23,7 +23,8 @@ from types import ModuleType
 import pytest
 
 from db.errors import TryAgain
-from hpc.errors import ArchiveDamaged, FailureClass, SourceMissing
+from db.states import FailureClass
+from hpc.errors import ArchiveDamaged, SourceMissing
 from hpc.model import Failure, Member, Result, Seal, Shard
 from hpc.stages.unpack import ArchiveLimits, unpack
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from db.states import FailureClass
 from hpc.blame import blame
 from hpc.engines.whisperx.offline import is_out_of_memory
-from hpc.errors import FailureClass
 from hpc.model import Chunk, Failure, Segment, Transcript, Word
 
 UNALIGNED = "unaligned"  # the flag of a transcript whose words have no times

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from db.states import FailureClass
 from hpc.engine_options import EngineOptions
 from hpc.engines.whisperx import answers
 from hpc.engines.whisperx.loading import load_aligners, threads_of
-from hpc.errors import FailureClass
 from hpc.model import Audio, Chunk, Failure, Segment, Transcript
 from hpc.ports import AtWork
 

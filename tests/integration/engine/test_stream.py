@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from db.states import FailureClass
 from hpc.demo.speech import TRAINED_VOICES, Speaker
 from hpc.engine_options import EngineOptions
 from hpc.engines.whisperx.answers import EMPTY_TEXT
 from hpc.engines.whisperx.batched import BatchedEngine
 from hpc.engines.whisperx.lanes import THREAD
-from hpc.errors import FailureClass, MachineUnfit
+from hpc.errors import MachineUnfit
 from hpc.hearing import hear
 from hpc.model import SAMPLE_RATE, Audio, Failure, Recording, Transcript
 from hpc.models import resolve

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from db import search, shards, transcripts
-from hpc.errors import FailureClass
+from db.states import FailureClass
 from hpc.model import Failure, Recording, Result, Run, Seal, Segment, Shard, Transcript, Word
 from hpc.stages.ingest import PartOfAnotherLedger, ingest, waiting
 from hpc.stages.publish import PartDamaged, header_of, write_part
