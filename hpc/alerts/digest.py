@@ -77,7 +77,7 @@ def text(made: Digest) -> str:
         ("Under way", going),
         ("Made again by plans", again),
     ]
-    return "\n".join(paragraph for title, rows in sections for paragraph in _section(title, rows)) + waits + "\n"
+    return "\n".join(paragraph for title, rows in sections for paragraph in _section(title, rows)) + f"\n{waits}\n"
 
 
 def seconds_left(row: Mapping[str, Any]) -> float | None:
